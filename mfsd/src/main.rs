@@ -1,0 +1,2 @@
+//! The daemon of a node.
+fn main() {}

@@ -1,0 +1,43 @@
+//! The `mfs` command: parses, calls, prints. What it does lives in the modules beside.
+
+mod cluster;
+mod lab;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One file tree over many machines.
+#[derive(Debug, Parser)]
+#[command(name = "mfs", version, about, propagate_version = true, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Cluster(cluster::Command),
+    /// A cluster of several nodes on this machine, in namespaces: to try mfs, to test it
+    Lab(lab::Args),
+    /// Counters of a node: messages, opens, sessions, descriptors
+    Stats(stats::Args),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.command {
+        Command::Cluster(command) => cluster::run(command),
+        Command::Lab(args) => lab::run(args),
+        Command::Stats(args) => stats::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("mfs: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The client of exports: sessions with nodes, sequence numbers, reconnection, reclaim.

@@ -1,0 +1,1 @@
+//! Configuration: the file as typed (`raw`) and the configuration as proven (`checked`).

@@ -1,0 +1,1 @@
+//! Serves one local tree to a named caller. Knows no network, no sessions, no leases.

@@ -1,0 +1,1 @@
+//! Keys, certificates, trust: who a node is and who is admitted.

@@ -1,0 +1,25 @@
+//! What the server and the mount of mfs share.
+//!
+//! Modules from the lowest layer up; one may use those above it in this list, never below
+//! (ARCHITECTURE.md; `tests/tidy` holds it).
+
+pub mod types;
+
+pub mod clock;
+pub mod sync;
+
+pub mod telemetry;
+
+pub mod config;
+
+pub mod membership;
+
+pub mod identity;
+
+pub mod wire;
+
+pub mod net;
+
+pub mod export;
+
+pub mod client;

@@ -1,0 +1,1 @@
+//! Conversion between the generated protocol types and `types`; refuses what is malformed.
