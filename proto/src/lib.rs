@@ -6,3 +6,6 @@
 pub mod v1 {
     tonic::include_proto!("mfs.v1");
 }
+
+/// All definitions with their comments, as an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
