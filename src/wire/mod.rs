@@ -1,1 +1,26 @@
 //! Conversion between the generated protocol types and `types`; refuses what is malformed.
+//!
+//! Everything a peer sends passes here once. What comes out is valid by construction; what does not is
+//! refused with the name of the field. Encoding never fails. Not here: sessions, sequence, limits that
+//! depend on state (`mfsd::rpc`), and any I/O.
+
+mod error;
+mod field;
+mod greeting;
+mod lease;
+mod message;
+mod operation;
+mod outcome;
+mod value;
+
+pub use error::{Malformed, Problem, Undecodable};
+pub use greeting::{Hello, Purpose, VersionMismatch, Versions, Welcome};
+pub use lease::{Recall, ReturnLease};
+pub use message::{ClientMessage, Failure, ProtocolCode, Refusal, Reply, Request, ServerMessage};
+
+/// Most bytes of one read or write, 1 MiB: large enough that the cost of a message does not show
+/// (2.6 GB/s over one connection), small enough that small requests on the same link do not wait for long.
+pub const MAX_IO: u32 = 1 << 20;
+
+/// Most bytes of one message, 2 MiB: `MAX_IO` or a full listing, and what is around it.
+pub const MAX_MESSAGE: usize = 2 << 20;
