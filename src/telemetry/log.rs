@@ -51,7 +51,7 @@ impl Sink {
     /// suffice: programs inherit it whose standard error goes elsewhere.
     pub fn for_stream(journal_stream: Option<&OsStr>) -> Self {
         let stated = journal_stream.and_then(OsStr::to_str).and_then(|s| s.split_once(':'));
-        let Ok(stderr) = rustix::fs::fstat(rustix::stdio::stderr()) else { return Self::Stderr };
+        let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else { return Self::Stderr };
         match stated {
             Some((device, inode))
                 if device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino) =>
@@ -105,7 +105,7 @@ mod tests {
         for value in ["", "1", "a:b", "1:1"] {
             assert_eq!(Sink::for_stream(Some(OsStr::new(value))), Sink::Stderr, "{value}");
         }
-        let stderr = rustix::fs::fstat(rustix::stdio::stderr()).unwrap();
+        let stderr = rustix::fs::fstat(std::io::stderr()).unwrap();
         let value = format!("{}:{}", stderr.st_dev, stderr.st_ino);
         assert_eq!(Sink::for_stream(Some(OsStr::new(&value))), Sink::Journal);
     }
