@@ -1,0 +1,95 @@
+# The recipes of mfs; the continuous integration runs the same and nothing else.
+#
+#   make            build release binaries, manual pages and completions
+#   make demo       a cluster of three nodes on this machine, at work (takes itself down)
+#   make test       all tests, with their set-up; at most 40 minutes on two cores
+#   make check      what every change must pass: format, lints, documentation, house rules, tests
+#   make soak       long seeded runs: make soak seed=7 minutes=60
+#   make install    to PREFIX (/usr/local), below DESTDIR; make uninstall takes it away and leaves data
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+# mount(8) looks for mount.TYPE in /sbin only.
+HELPERDIR ?= /sbin
+BINDIR = $(PREFIX)/bin
+SBINDIR = $(PREFIX)/sbin
+UNITDIR = $(PREFIX)/lib/systemd/system
+TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
+MANDIR = $(PREFIX)/share/man
+DOCDIR = $(PREFIX)/share/doc/mfs
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
+
+BUILT = target/release
+GENERATED = target/dist
+seed ?= 1
+minutes ?= 30
+
+.PHONY: all demo test check fmt clippy doc tidy soak install uninstall clean
+
+all:
+	@scripts/preflight build
+	cargo build --release --locked --workspace --bins
+	@mkdir -p $(GENERATED)/man $(GENERATED)/completions
+	$(BUILT)/mfs generate man $(GENERATED)/man
+	$(BUILT)/mfs generate completions $(GENERATED)/completions
+
+demo:
+	@scripts/preflight demo
+	cargo build --release --locked --workspace --bins
+	scripts/as-root $(BUILT)/mfs demo
+
+test:
+	@scripts/test
+
+check: fmt clippy doc test
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+tidy:
+	cargo test --locked -p mfs-tests --test tidy
+
+soak:
+	@scripts/preflight test
+	@scripts/soak $(seed) $(minutes)
+
+# Installs what `make` built; builds nothing, so that `make && sudo make install` leaves no files of root behind.
+install:
+	@test -x $(BUILT)/mfs -a -d $(GENERATED)/man || { echo "nothing is built yet: run make first" >&2; exit 1; }
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(HELPERDIR) $(DESTDIR)$(UNITDIR) \
+	    $(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR) \
+	    $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	install -m 755 $(BUILT)/mfs $(BUILT)/mfs-fuse $(DESTDIR)$(BINDIR)
+	install -m 755 $(BUILT)/mfsd $(DESTDIR)$(SBINDIR)
+	ln -sf $(BINDIR)/mfs-fuse $(DESTDIR)$(HELPERDIR)/mount.mfs
+	sed 's,@SBINDIR@,$(SBINDIR),' dist/mfsd.service > $(DESTDIR)$(UNITDIR)/mfsd.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/mfsd.service
+	install -m 644 dist/mfs.tmpfiles $(DESTDIR)$(TMPFILESDIR)/mfs.conf
+	install -m 644 $(GENERATED)/man/* $(DESTDIR)$(MANDIR)/man8
+	install -m 644 dist/mfsd.8 dist/mount.mfs.8 $(DESTDIR)$(MANDIR)/man8
+	install -m 644 $(GENERATED)/completions/mfs.bash $(DESTDIR)$(BASHDIR)/mfs
+	install -m 644 $(GENERATED)/completions/_mfs $(DESTDIR)$(ZSHDIR)
+	install -m 644 $(GENERATED)/completions/mfs.fish $(DESTDIR)$(FISHDIR)
+	install -m 644 README.md CHANGELOG.md fstab.example dist/mfs.mount docs/*.md $(DESTDIR)$(DOCDIR)
+	@test -n "$(DESTDIR)" || scripts/installed add
+
+# Leaves /etc/mfs, /var/lib/mfs (the node's identity) and the fstab line: they are the administrator's.
+uninstall:
+	@test -n "$(DESTDIR)" || scripts/installed remove
+	rm -f $(DESTDIR)$(BINDIR)/mfs $(DESTDIR)$(BINDIR)/mfs-fuse $(DESTDIR)$(SBINDIR)/mfsd \
+	    $(DESTDIR)$(HELPERDIR)/mount.mfs $(DESTDIR)$(UNITDIR)/mfsd.service $(DESTDIR)$(TMPFILESDIR)/mfs.conf \
+	    $(DESTDIR)$(MANDIR)/man8/mfs.8 $(DESTDIR)$(MANDIR)/man8/mfs-*.8 $(DESTDIR)$(MANDIR)/man8/mfsd.8 \
+	    $(DESTDIR)$(MANDIR)/man8/mount.mfs.8 $(DESTDIR)$(BASHDIR)/mfs $(DESTDIR)$(ZSHDIR)/_mfs $(DESTDIR)$(FISHDIR)/mfs.fish
+	rm -rf $(DESTDIR)$(DOCDIR)
+	@echo "left alone: /etc/mfs, /var/lib/mfs and the line of /etc/fstab"
+
+clean:
+	cargo clean
