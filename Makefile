@@ -65,7 +65,7 @@ soak:
 install:
 	@test -x $(BUILT)/mfs -a -d $(GENERATED)/man || { echo "nothing is built yet: run make first" >&2; exit 1; }
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(HELPERDIR) $(DESTDIR)$(UNITDIR) \
-	    $(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR) \
+	    $(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR) \
 	    $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	install -m 755 $(BUILT)/mfs $(BUILT)/mfs-fuse $(DESTDIR)$(BINDIR)
 	install -m 755 $(BUILT)/mfsd $(DESTDIR)$(SBINDIR)
@@ -73,7 +73,7 @@ install:
 	sed 's,@SBINDIR@,$(SBINDIR),' dist/mfsd.service > $(DESTDIR)$(UNITDIR)/mfsd.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/mfsd.service
 	install -m 644 dist/mfs.tmpfiles $(DESTDIR)$(TMPFILESDIR)/mfs.conf
-	install -m 644 $(GENERATED)/man/* $(DESTDIR)$(MANDIR)/man8
+	install -m 644 $(GENERATED)/man/*.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 644 dist/mfsd.8 dist/mount.mfs.8 $(DESTDIR)$(MANDIR)/man8
 	install -m 644 $(GENERATED)/completions/mfs.bash $(DESTDIR)$(BASHDIR)/mfs
 	install -m 644 $(GENERATED)/completions/_mfs $(DESTDIR)$(ZSHDIR)
@@ -86,7 +86,7 @@ uninstall:
 	@test -n "$(DESTDIR)" || scripts/installed remove
 	rm -f $(DESTDIR)$(BINDIR)/mfs $(DESTDIR)$(BINDIR)/mfs-fuse $(DESTDIR)$(SBINDIR)/mfsd \
 	    $(DESTDIR)$(HELPERDIR)/mount.mfs $(DESTDIR)$(UNITDIR)/mfsd.service $(DESTDIR)$(TMPFILESDIR)/mfs.conf \
-	    $(DESTDIR)$(MANDIR)/man8/mfs.8 $(DESTDIR)$(MANDIR)/man8/mfs-*.8 $(DESTDIR)$(MANDIR)/man8/mfsd.8 \
+	    $(DESTDIR)$(MANDIR)/man1/mfs.1 $(DESTDIR)$(MANDIR)/man1/mfs-*.1 $(DESTDIR)$(MANDIR)/man8/mfsd.8 \
 	    $(DESTDIR)$(MANDIR)/man8/mount.mfs.8 $(DESTDIR)$(BASHDIR)/mfs $(DESTDIR)$(ZSHDIR)/_mfs $(DESTDIR)$(FISHDIR)/mfs.fish
 	rm -rf $(DESTDIR)$(DOCDIR)
 	@echo "left alone: /etc/mfs, /var/lib/mfs and the line of /etc/fstab"

@@ -1,16 +1,17 @@
 //! The `mfs` command: parses, calls, prints. What it does lives in the modules beside.
 
 mod cluster;
+mod generate;
 mod lab;
 mod stats;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// One file tree over many machines.
 #[derive(Debug, Parser)]
-#[command(name = "mfs", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "mfs", version, propagate_version = true, arg_required_else_help = true)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -24,6 +25,9 @@ enum Command {
     Lab(lab::Args),
     /// Counters of a node: messages, opens, sessions, descriptors
     Stats(stats::Args),
+    /// Write manual pages or completions
+    #[command(hide = true)]
+    Generate(generate::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         Command::Cluster(command) => cluster::run(command),
         Command::Lab(args) => lab::run(args),
         Command::Stats(args) => stats::run(args),
+        Command::Generate(args) => generate::run(&args, Args::command()),
     };
     match result {
         Ok(code) => code,
