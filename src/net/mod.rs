@@ -1,1 +1,14 @@
-//! Connections to peers: dialling, backoff, deadlines.
+//! Connections to peers: how to dial, how long to wait, when to try again.
+//!
+//! Not here: what is said over a connection (`client`), and who a peer may be (`identity`).
+
+pub mod backoff;
+pub mod connect;
+pub mod deadline;
+pub mod observed;
+pub mod tcp;
+
+pub use backoff::{Backoff, BackoffError, BackoffSettings};
+pub use connect::{ConnectError, Connector, Dialling, IoStream, PlainConnector};
+pub use deadline::Deadline;
+pub use observed::{Fate, Observed};

@@ -1,0 +1,304 @@
+//! A session with one node, as a machine without I/O: events in, actions out.
+//!
+//! It decides what is sent when, over which connection, under which slot and sequence number; what is
+//! sent again after a connection broke; what a new session (mfsd was restarted) must establish before
+//! anything else; and when a caller is told that it waited long enough. It knows no sockets and no clock:
+//! `driver` executes its actions, and any order of events can be tested.
+//!
+//! What it promises:
+//! * Every request submitted is answered exactly once, unless its caller gave it up.
+//! * Within a session, an operation that may be executed only once is executed at most once, however
+//!   often connections break: a repeat carries the same slot and sequence number.
+//! * In a new session an operation whose outcome is unknown and that may not be repeated is answered EIO;
+//!   everything else goes on.
+//! * What the server holds for a caller who gave up (an open, a lock) is given back.
+
+mod callers;
+mod locks;
+mod nature;
+mod opens;
+mod reclaim;
+mod replies;
+mod requests;
+mod sending;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use self::nature::Class;
+use self::opens::Opens;
+use self::requests::Requests;
+use self::slots::Slots;
+use crate::types::op::{Operation, Outcome};
+use crate::types::{Caller, Epoch, Errno, OpenId, RequestId, SessionId, Verifier};
+use crate::wire::{Refusal, Reply, Request, Welcome};
+
+pub use crate::wire::Purpose as Lane;
+
+/// How long the server is asked to wait for a lock before it says EAGAIN; the caller's side asks again.
+/// It bounds how long the server keeps a request of a client that is gone.
+pub const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// What a caller wants of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// This operation.
+    Operation(Operation),
+    /// The root of its tree, once there is a session. Nothing is sent for it.
+    Root,
+}
+
+/// A request of a caller.
+#[derive(Debug)]
+pub struct Submission {
+    /// From [`RequestIds`]; the answer names it.
+    pub id: RequestId,
+    /// On whose behalf.
+    pub caller: Arc<Caller>,
+    /// What.
+    pub ask: Ask,
+    /// How long the caller waits; `None`: for ever, also while the node is away.
+    pub patience: Option<Duration>,
+}
+
+/// What happens to a session.
+#[derive(Debug)]
+pub enum Event {
+    /// A caller wants something.
+    Submit(Submission),
+    /// A caller does not wait any more; there will be no answer to it.
+    GiveUp(RequestId),
+    /// A connection is up, and greeted with this.
+    Up(Lane, Arc<Welcome>),
+    /// A connection is gone. Nothing that was received over it follows.
+    Down(Lane),
+    /// A reply came.
+    Reply(Reply),
+    /// The node is away: callers are told so at once, except those that wait for ever.
+    Away(Errno),
+    /// The node may be there again.
+    Back,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done for a session, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send the request over a connection that is up.
+    Send {
+        /// Which connection.
+        lane: Lane,
+        /// What.
+        request: Request,
+        /// Whether it was sent before.
+        again: bool,
+    },
+    /// Tell the server that nobody waits for this request any more.
+    Cancel(Lane, RequestId),
+    /// Tell the caller.
+    Answer(RequestId, Result<Outcome, Errno>),
+    /// Cut the connection; `Down` follows.
+    Close(Lane),
+    /// Something happened that a person should be able to find out.
+    Note(Note),
+}
+
+/// What the log and the counters should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A new session began, with so many opens to establish again.
+    Begun {
+        /// Opens of the session before.
+        opens: usize,
+    },
+    /// The session goes on over a new connection.
+    Resumed,
+    /// An open or a lock is established again.
+    Reclaimed,
+    /// An open or a lock could not be established again; what is done with the open fails.
+    NotReclaimed(OpenId, Errno),
+    /// Nobody knows whether this was done; its caller was told EIO.
+    Unknown(&'static str),
+    /// The server may have lost writes that were not synced.
+    WritesLost,
+    /// The server refused a request as malformed or the like; one of the two has a fault.
+    Refused(&'static str, Refusal),
+}
+
+/// Where request ids come from: shared by the callers and the session, counting up.
+#[derive(Debug, Clone)]
+pub struct RequestIds(Arc<AtomicU64>);
+
+/// How many requests may be in flight, by class; the rest queue in the session.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Small requests.
+    pub control: usize,
+    /// Requests with data, up to 1 MiB each.
+    pub bulk: usize,
+    /// Locks that are waited for.
+    pub lock_waits: usize,
+}
+
+/// The session of this client with one node.
+#[derive(Debug)]
+pub struct Session {
+    limits: Limits,
+    ids: RequestIds,
+    state: State,
+    /// Which connections are up.
+    control: bool,
+    bulk: bool,
+    /// What callers are told while the node is away.
+    away: Option<Errno>,
+    slots: Slots,
+    requests: Requests,
+    opens: Opens,
+}
+
+/// How far the session is.
+#[derive(Debug, Clone)]
+enum State {
+    /// No greeting yet.
+    New,
+    /// A new session with opens of the one before: they come first.
+    Reclaiming(Arc<Welcome>),
+    /// Everything may be sent.
+    Ready(Arc<Welcome>),
+}
+
+// === impl RequestIds ===
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(RequestId::FIRST.get())))
+    }
+}
+
+impl RequestIds {
+    /// The next one.
+    pub fn draw(&self) -> RequestId {
+        // A counter of 64 bits does not come round, so it is never 0.
+        RequestId::new(self.0.fetch_add(1, Ordering::Relaxed)).unwrap_or(RequestId::FIRST)
+    }
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    /// 32 requests with data keep a connection of 10 Gb/s and 2 ms busy and hold 32 MiB at most; small
+    /// requests cost little, so their limit only keeps a queue from forming at the server.
+    fn default() -> Self {
+        Self { control: 128, bulk: 32, lock_waits: 96 }
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    /// A session that has not begun.
+    pub fn new(limits: Limits, ids: RequestIds) -> Self {
+        Self {
+            limits,
+            ids,
+            state: State::New,
+            control: false,
+            bulk: false,
+            away: None,
+            slots: Slots::default(),
+            requests: Requests::default(),
+            opens: Opens::default(),
+        }
+    }
+
+    /// Takes an event at `now`, and says what is to be done.
+    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        match event {
+            Event::Submit(submission) => self.submit(now, submission, &mut out),
+            Event::GiveUp(id) => self.give_up(id, &mut out),
+            Event::Up(lane, welcome) => self.up(now, lane, welcome, &mut out),
+            Event::Down(lane) => self.down(lane),
+            Event::Reply(reply) => self.reply(reply, &mut out),
+            Event::Away(errno) => self.go_away(errno, &mut out),
+            Event::Back => self.away = None,
+            Event::Tick => {}
+        }
+        while let Some(id) = self.requests.take_overdue(now) {
+            self.give_up(id, &mut out);
+            out.push(Action::Answer(id, Err(Errno::TimedOut)));
+        }
+        self.pump(now, &mut out);
+        out
+    }
+
+    /// When `Tick` is due, if ever.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.requests.next_deadline()
+    }
+
+    /// The session and epoch to greet with; `None` before the first greeting.
+    pub fn identity(&self) -> Option<(SessionId, Epoch)> {
+        self.welcome().map(|welcome| (welcome.session, welcome.epoch))
+    }
+
+    /// Whether there is something to do over a connection, or something the server holds for it.
+    pub fn wants_connection(&self) -> bool {
+        !self.requests.is_empty() || !self.opens.is_empty()
+    }
+
+    /// Whether requests with data wait, so that the connection for them is worth making.
+    pub fn wants_bulk(&self) -> bool {
+        self.requests.has(Class::Bulk)
+    }
+
+    /// Whether nothing was sent that is not answered.
+    pub fn is_quiet(&self) -> bool {
+        Class::ALL.into_iter().all(|class| self.requests.in_flight(class) == 0)
+    }
+
+    fn welcome(&self) -> Option<&Arc<Welcome>> {
+        match &self.state {
+            State::New => None,
+            State::Reclaiming(welcome) | State::Ready(welcome) => Some(welcome),
+        }
+    }
+
+    const fn is_up(&self, lane: Lane) -> bool {
+        match lane {
+            Lane::Control => self.control,
+            Lane::Bulk => self.bulk,
+        }
+    }
+
+    const fn set_up(&mut self, lane: Lane, up: bool) {
+        match lane {
+            Lane::Control => self.control = up,
+            Lane::Bulk => self.bulk = up,
+        }
+    }
+
+    fn limit(&self, class: Class) -> usize {
+        match class {
+            Class::Reclaim | Class::Control => self.limits.control,
+            // Each takes a slot, and unlocking needs one.
+            Class::LockWait => self.limits.lock_waits.min(self.slots.count().div_ceil(2)),
+            Class::Bulk => self.limits.bulk,
+        }
+    }
+
+    /// Writes that were not synced may be lost when the verifier is another one than before.
+    fn check_verifier(&mut self, verifier: Verifier, out: &mut Vec<Action>) {
+        let (State::Ready(welcome) | State::Reclaiming(welcome)) = &mut self.state else { return };
+        if welcome.verifier != verifier {
+            Arc::make_mut(welcome).verifier = verifier;
+            self.opens.lose_writes();
+            out.push(Action::Note(Note::WritesLost));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Sending: what may go now, in which order, under which slot.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::nature::{self, Class};
+use super::opens::OpenState;
+use super::requests::{Role, Sent};
+use super::{Action, Ask, LOCK_WAIT, Session, State};
+use crate::net::Deadline;
+use crate::types::op::Outcome;
+use crate::types::{Caller, Epoch, RequestId};
+use crate::wire::Request;
+
+// === impl Session ===
+
+impl Session {
+    /// Sends what may be sent.
+    pub(super) fn pump(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if let State::Reclaiming(welcome) = &self.state
+            && !self.requests.has(Class::Reclaim)
+        {
+            self.state = State::Ready(Arc::clone(welcome));
+        }
+        let classes: &[Class] = match &self.state {
+            State::New => return,
+            State::Reclaiming(_) => &[Class::Reclaim],
+            State::Ready(_) => &Class::ALL,
+        };
+        for &class in classes {
+            if self.is_up(class.lane()) {
+                self.pump_class(now, class, out);
+            }
+        }
+    }
+
+    pub(super) fn pump_class(&mut self, now: Instant, class: Class, out: &mut Vec<Action>) {
+        let mut after = None;
+        while self.requests.in_flight(class) < self.limit(class) {
+            let Some(id) = self.requests.next_queued(class, after) else { return };
+            after = Some(id);
+            let Some(item) = self.requests.get(id) else { return };
+            let (Ask::Operation(operation), Some(welcome)) = (&item.ask, self.welcome()) else {
+                let root = self.welcome().map(|welcome| welcome.root.clone());
+                self.requests.remove(id);
+                out.extend(root.map(|root| Action::Answer(id, Ok(Outcome::Entry(root)))));
+                continue;
+            };
+            let mut needed = nature::opens_of(operation).filter_map(|open| self.opens.state(open));
+            if class != Class::Reclaim {
+                match needed.find(|state| *state != OpenState::Live) {
+                    Some(OpenState::Reopening) => continue,
+                    Some(OpenState::Lost(errno)) => {
+                        self.requests.remove(id);
+                        out.push(Action::Answer(id, Err(errno)));
+                        continue;
+                    }
+                    Some(OpenState::Live) | None => {}
+                }
+            }
+            let epoch = welcome.epoch;
+            let once = if operation.is_once_only() {
+                match self.slots.take() {
+                    Some(once) => Some(once),
+                    None => return,
+                }
+            } else {
+                None
+            };
+            if let (Class::LockWait, Role::Call { patience: Some(patience) }) = (class, item.role) {
+                self.requests.set_deadline(id, Deadline::after(now, LOCK_WAIT + patience));
+            }
+            self.requests.mark_sent(id, Sent { once, clock: self.opens.clock() });
+            self.send(now, id, epoch, false, out);
+        }
+    }
+
+    /// Sends a request, for the first time or again.
+    pub(super) fn send(
+        &self,
+        now: Instant,
+        id: RequestId,
+        epoch: Epoch,
+        again: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(item) = self.requests.get(id) else { return };
+        let (Ask::Operation(operation), Some(sent)) = (&item.ask, item.sent) else { return };
+        let deadline = match item.class {
+            Class::LockWait => Some(LOCK_WAIT),
+            _ => item.deadline().remaining(now),
+        };
+        let request = Request {
+            id,
+            once: sent.once,
+            epoch,
+            caller: Caller::clone(&item.caller),
+            deadline,
+            operation: operation.clone(),
+        };
+        out.push(Action::Send { lane: item.class.lane(), request, again });
+    }
+}
