@@ -1,0 +1,138 @@
+//! `mfs lab ls`.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::faults;
+use super::names::LabNode;
+use super::process::Process;
+use super::state::{Home, Lab};
+use super::switch;
+
+/// A lab as `ls` shows it.
+#[derive(Debug, Serialize)]
+struct Shown {
+    name: String,
+    state_dir: String,
+    created: u64,
+    mount_options: String,
+    transport: &'static str,
+    cpus: Option<f64>,
+    /// Its switch works; without it the lab can only be taken down.
+    whole: bool,
+    nodes: Vec<ShownNode>,
+}
+
+/// A node as `ls` shows it.
+#[derive(Debug, Serialize)]
+struct ShownNode {
+    name: String,
+    address: String,
+    state: NodeState,
+    /// The first process of the node, in the machine's numbers; /proc/PID/root is its root.
+    pid: Option<i32>,
+}
+
+/// What became of a node.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum NodeState {
+    /// Works.
+    Up,
+    /// Its link is cut.
+    Partitioned,
+    /// Its daemon or its mount is stopped.
+    Stopped,
+    /// Its daemon does not run.
+    NoDaemon,
+    /// Its power is cut.
+    Off,
+}
+
+/// Shows all labs below the same directory as `any`.
+pub(super) fn run(any: &Home, json: bool) -> anyhow::Result<ExitCode> {
+    let names = any.siblings()?;
+    // A lab that is being made or ended right now has no description.
+    let labs: Vec<Shown> = names
+        .into_iter()
+        .filter_map(|name| Lab::find(any.of(name)).ok())
+        .map(|lab| Shown::of(&lab))
+        .collect();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&labs)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if labs.is_empty() {
+        println!("no lab: mfs lab up makes one");
+    }
+    for lab in labs {
+        let note = if lab.whole {
+            String::new()
+        } else {
+            format!("  broken: mfs lab down --name {}", lab.name)
+        };
+        println!("{}  {}{note}", lab.name, lab.mount_options);
+        for node in lab.nodes {
+            println!("  {:<5} {:<12} {}", node.name, node.address, node.state.said());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+// === impl Shown ===
+
+impl Shown {
+    fn of(lab: &Lab) -> Self {
+        let keeper = lab.home.keeper();
+        let ports = keeper.as_ref().and_then(|keeper| switch::ports(keeper).ok());
+        let cut = |node: LabNode| {
+            let name = node.to_string();
+            ports.iter().flatten().any(|(port, up)| *port == name && !up)
+        };
+        let settings = &lab.settings;
+        let nodes = lab.nodes().map(|node| ShownNode::of(lab, node, cut(node))).collect();
+        Self {
+            name: lab.home.name().to_string(),
+            state_dir: lab.home.dir().display().to_string(),
+            created: settings.created,
+            mount_options: settings.mount_options.clone(),
+            transport: if settings.plaintext { "plaintext" } else { "tls" },
+            cpus: settings.cpus,
+            whole: keeper.is_some(),
+            nodes,
+        }
+    }
+}
+
+// === impl ShownNode ===
+
+impl ShownNode {
+    fn of(lab: &Lab, node: LabNode, cut: bool) -> Self {
+        let init = lab.home.init(node);
+        let state = match &init {
+            None => NodeState::Off,
+            Some(_) if cut => NodeState::Partitioned,
+            Some(_) if lab.settings.bare => NodeState::Up,
+            Some(init) if faults::ours(init).iter().any(Process::is_stopped) => NodeState::Stopped,
+            Some(init) if !faults::has_daemon(init) => NodeState::NoDaemon,
+            Some(_) => NodeState::Up,
+        };
+        let (name, address) = (node.to_string(), node.address().to_string());
+        Self { name, address, state, pid: init.map(|init| init.id()) }
+    }
+}
+
+// === impl NodeState ===
+
+impl NodeState {
+    fn said(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Partitioned => "partitioned",
+            Self::Stopped => "stopped",
+            Self::NoDaemon => "mfsd is not running",
+            Self::Off => "off",
+        }
+    }
+}
