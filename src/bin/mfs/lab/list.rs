@@ -32,6 +32,8 @@ struct ShownNode {
     state: NodeState,
     /// The first process of the node, in the machine's numbers; /proc/PID/root is its root.
     pid: Option<i32>,
+    /// Its /data, in the machine's tree.
+    data: String,
 }
 
 /// What became of a node.
@@ -119,7 +121,8 @@ impl ShownNode {
             Some(_) => NodeState::Up,
         };
         let (name, address) = (node.to_string(), node.address().to_string());
-        Self { name, address, state, pid: init.map(|init| init.id()) }
+        let data = lab.home.node_dir(node).join("data").display().to_string();
+        Self { name, address, state, pid: init.map(|init| init.id()), data }
     }
 }
 

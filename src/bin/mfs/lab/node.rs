@@ -1,8 +1,9 @@
 //! A node's processes of its own: the one that makes its namespaces, and the first one in them.
 
 use std::ffi::CStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
@@ -24,9 +25,10 @@ pub(super) const NAME: &str = "mfs";
 pub(super) fn start(lab: &Lab, node: LabNode) -> anyhow::Result<Process> {
     let keeper = lab.keeper()?;
     let dir = lab.home.node_dir(node);
-    for part in ["data", "mfs", "root"] {
+    for (part, mode) in [("data", 0o755), ("mfs", 0o700), ("root", 0o755)] {
         let part = dir.join(part);
-        std::fs::create_dir_all(&part)
+        fs::create_dir_all(&part)
+            .and_then(|()| fs::set_permissions(&part, fs::Permissions::from_mode(mode)))
             .with_context(|| format!("cannot make {}", part.display()))?;
     }
     let log = File::options().create(true).append(true).open(dir.join("log"))?;
