@@ -1,0 +1,16 @@
+//! Membership in virtual time: the product's own code, thousands of nodes, one thread, one seed.
+//!
+//! `SIM_SEED=n` runs with another seed than 1, `SIM_SEEDS=n` with the seeds 1 to n.
+
+mod detection;
+mod world;
+
+/// The seeds to run with.
+fn seeds() -> std::ops::RangeInclusive<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match (number("SIM_SEED"), number("SIM_SEEDS")) {
+        (Some(seed), _) => seed..=seed,
+        (None, Some(last)) => 1..=last,
+        (None, None) => 1..=1,
+    }
+}
