@@ -4,6 +4,7 @@
 //! Every error names the file, the line, and what to write instead. Nothing here reads anything else
 //! than the file it is given.
 
+pub mod accounts;
 mod checked;
 pub mod paths;
 mod raw;

@@ -3,7 +3,7 @@
 use rustls::pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, IdentityError, NodeKey, PeerCertificate, Secret, Trust};
+use super::{ClusterId, Digest, IdentityError, NodeKey, PeerCertificate, Secret, Trust};
 use crate::types::{NodeId, NodeName, NodeNumber};
 
 /// Key, certificate and trust of this node: all that a TLS connection needs. Renewal and a new
@@ -77,14 +77,16 @@ impl Identity {
         Self::checked(key, chain, certificate, trust)
     }
 
-    /// The same for what was stored: an expired certificate, or one of a node that was removed
-    /// meanwhile, is still an identity; its peers will say what is wrong with it.
-    pub(super) fn stored(
+    /// The same for an identity that was accepted before and comes from the store or from mfsd: an
+    /// expired certificate, or one of a node that was removed meanwhile, is still an identity; its
+    /// peers will say what is wrong with it. `trust` is asked for the cluster in the certificate.
+    pub fn restore(
         key: NodeKey,
         chain: Vec<CertificateDer<'static>>,
-        trust: Trust,
+        trust: impl FnOnce(ClusterId) -> Result<Trust, IdentityError>,
     ) -> Result<Self, IdentityError> {
         let certificate = PeerCertificate::parse(split(&chain)?.0)?;
+        let trust = trust(certificate.cluster)?;
         Self::checked(key, chain, certificate, trust)
     }
 

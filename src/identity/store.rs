@@ -95,8 +95,8 @@ impl Store {
         let anchors = read_pem(&dir.join(AUTHORITY_CERTIFICATE))?;
         let trust =
             Trust::new(node.cluster, anchors, register).map_err(damaged(&dir.join(REGISTER)))?;
-        let identity =
-            Identity::stored(key, chain, trust).map_err(damaged(&dir.join(NODE_CERTIFICATE)))?;
+        let identity = Identity::restore(key, chain, |_| Ok(trust))
+            .map_err(damaged(&dir.join(NODE_CERTIFICATE)))?;
         Ok(Some(Enrolment { identity, settings: node.settings, keys, seal: node.seal }))
     }
 

@@ -5,7 +5,11 @@
 pub mod backoff;
 pub mod connect;
 pub mod deadline;
+pub mod interfaces;
+pub mod local;
 pub mod observed;
+pub mod plaintext;
+mod sys;
 pub mod tcp;
 
 pub use backoff::{Backoff, BackoffError, BackoffSettings};

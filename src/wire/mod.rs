@@ -4,6 +4,7 @@
 //! refused with the name of the field. Encoding never fails. Not here: sessions, sequence, limits that
 //! depend on state (`mfsd::rpc`), and any I/O.
 
+pub mod cluster;
 mod error;
 mod field;
 mod greeting;
