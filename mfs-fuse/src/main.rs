@@ -1,14 +1,12 @@
 //! `mfs-fuse` and `mount.mfs`: one program that mounts the cluster's file tree.
 
-mod mount;
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mount::run(
+    mfs_fuse::mount::run(
         std::env::args_os().skip(1),
         std::env::var_os("JOURNAL_STREAM"),
         std::env::var("MFS_LOG").ok(),
-        |_, _| anyhow::bail!("no session"),
+        mfs_fuse::serve::serve,
     )
 }

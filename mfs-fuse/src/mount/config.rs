@@ -8,29 +8,29 @@ use rustix::mount::MountFlags;
 
 /// A mount as asked for. Made by [`super::args`]; used by the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MountConfig {
+pub struct MountConfig {
     /// First field of the fstab line; shown by findmnt(8) and df(1), otherwise without meaning.
-    pub(crate) source: OsString,
+    pub source: OsString,
     /// Absolute, without links.
-    pub(crate) mountpoint: PathBuf,
+    pub mountpoint: PathBuf,
     /// `dfsa=1`: files whose home is this node are used directly.
-    pub(crate) direct_access: bool,
+    pub direct_access: bool,
     /// `timeo=`: how long an operation waits for another node.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
     /// `hard`: wait for ever instead (killable).
-    pub(crate) hard: bool,
+    pub hard: bool,
     /// What the kernel itself is told.
-    pub(crate) flags: MountFlags,
+    pub flags: MountFlags,
     /// Where mfsd's socket lies.
-    pub(crate) runtime: PathBuf,
+    pub runtime: PathBuf,
     /// Where the last known members lie.
-    pub(crate) state: PathBuf,
+    pub state: PathBuf,
 }
 
 impl MountConfig {
     /// Default of `timeo=`: longer than a recall and a grace period.
-    pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+    pub const TIMEOUT: Duration = Duration::from_secs(30);
 
     /// Device nodes are never usable, and set-uid programs only with `suid`.
-    pub(crate) const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+    pub const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 }

@@ -69,7 +69,7 @@ pub(super) fn daemonize(log: &Path) -> io::Result<Role> {
     }
     let (mut reader, writer) = io::pipe()?;
     match sys::fork()? {
-        Side::Parent(_) => {
+        Side::Parent => {
             drop(writer);
             let mut message = Vec::new();
             reader.read_to_end(&mut message)?;
@@ -86,7 +86,7 @@ pub(super) fn daemonize(log: &Path) -> io::Result<Role> {
             drop(reader);
             rustix::process::setsid()?;
             // A second child is no session leader and can never get a terminal again.
-            if let Side::Parent(_) = sys::fork()? {
+            if let Side::Parent = sys::fork()? {
                 std::process::exit(0);
             }
             Ok(Role::Daemon(become_daemon(writer, log)?))

@@ -22,8 +22,7 @@ use mfs::telemetry::log::{self, Sink};
 use self::args::{MountRequest, Request};
 use self::daemonize::{Herald, Role};
 
-pub(crate) use self::config::MountConfig;
-pub(crate) use self::mountpoint::FILE_SYSTEM_TYPE;
+pub use self::config::MountConfig;
 
 /// Exit statuses of mount(8).
 const WRONG_CALL: u8 = 1;
@@ -37,11 +36,11 @@ struct Failure {
 }
 
 /// Mounts and serves until the mount ends; what the daemon does.
-pub(crate) type Serve = fn(MountConfig, &mut dyn FnMut()) -> anyhow::Result<()>;
+pub type Serve = fn(MountConfig, &mut dyn FnMut()) -> anyhow::Result<()>;
 
 /// The whole program: understands the command line, mounts, returns the exit status. `journal_stream` is
 /// the environment's JOURNAL_STREAM, `filter` its MFS_LOG.
-pub(crate) fn run(
+pub fn run(
     words: impl IntoIterator<Item = OsString>,
     journal_stream: Option<OsString>,
     filter: Option<String>,

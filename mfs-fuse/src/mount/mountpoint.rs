@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::session::FILE_SYSTEM_TYPE;
+
 /// How long a mount that stands at the place already may take to answer before it counts as in use.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The type under which mounts of this file system appear in mountinfo.
-pub(crate) const FILE_SYSTEM_TYPE: &str = "fuse.mfs";
 
 /// A line of mountinfo (proc_pid_mountinfo(5)).
 #[derive(Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Which side of a fork this is.
 pub(super) enum Side {
-    /// The caller; with the child's process id.
-    Parent(u32),
+    /// The caller.
+    Parent,
     /// The new process.
     Child,
 }
@@ -25,7 +25,7 @@ pub(super) fn fork() -> io::Result<Side> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Side::Child),
-        pid => Ok(Side::Parent(pid.unsigned_abs())),
+        _ => Ok(Side::Parent),
     }
 }
 

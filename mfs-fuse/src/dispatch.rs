@@ -1,0 +1,779 @@
+//! `fuser::Filesystem` for a mounted cluster: each operation is taken apart, handed to tokio and answered
+//! there. A reader thread copies what it must and waits for nothing.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, TimeOrNow, WriteFlags,
+};
+use mfs::telemetry::metrics::{MOUNT_REQUESTS, MOUNT_REQUESTS_WAITING};
+use mfs::types::op::{LockKind, LockRange};
+use mfs::types::{
+    Access, AccessMode, Attr, Errno, FallocateMode, FileKind, InodeNo, LockOwner, OpenFlags,
+    RenameFlags, SeekWhence, SetAttr, SetTime, SetXattrMode, XattrName,
+};
+
+use crate::caps;
+use crate::fs::handle_map::Fh;
+use crate::fs::process::Asker;
+use crate::fs::{self, MountedFs, Opened, Request};
+use crate::passthrough::Passthrough;
+use crate::reply::{self, GENERATION, Reply, TTL, XattrReply};
+
+/// Largest request, bytes: what the kernel gives at most (`fs.fuse.max_pages_limit`) and what a session
+/// with a node carries at once.
+const MAX_REQUEST: u32 = 1 << 20;
+
+/// A node that is away must not use up what the kernel allows to wait for all of them together.
+const MAX_BACKGROUND: u16 = u16::MAX;
+
+/// `__FMODE_EXEC` in the flags of an open: the kernel opens the file to execute it.
+const FMODE_EXEC: i32 = 0o40;
+
+/// The kernel's port to a mounted cluster.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) fs: Arc<MountedFs>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) passthrough: Arc<Passthrough>,
+    /// How deep file systems may be stacked below backing files; 1, or 2 where the root is an overlay.
+    pub(crate) stack_depth: u32,
+}
+
+/// The answer to open(2), with the backing files it may be answered from.
+#[derive(Debug)]
+struct OpenReply<R> {
+    reply: R,
+    passthrough: Arc<Passthrough>,
+}
+
+// === impl Port ===
+
+impl Port {
+    /// Runs an operation on tokio and sends its answer from there.
+    ///
+    /// If it panics, tokio drops it and with it the unused reply, which answers EIO; nothing else is hurt.
+    fn answer<T, R, F, W>(&self, name: &'static str, reply: R, work: W)
+    where
+        T: Send + 'static,
+        R: Reply<T>,
+        F: Future<Output = Result<T, Errno>> + Send,
+        W: FnOnce(Arc<MountedFs>) -> F + Send + 'static,
+    {
+        MOUNT_REQUESTS.add_one();
+        let waiting = MOUNT_REQUESTS_WAITING.hold();
+        let fs = self.fs.clone();
+        self.runtime.spawn(async move {
+            let result = work(fs).await;
+            drop(waiting);
+            reply::finish(name, reply, result);
+        });
+    }
+
+    fn open_reply<R>(&self, reply: R) -> OpenReply<R> {
+        OpenReply { reply, passthrough: self.passthrough.clone() }
+    }
+}
+
+fn asker(request: &fuser::Request) -> Asker {
+    Asker { uid: request.uid(), gid: request.gid(), tid: request.pid() }
+}
+
+fn ino(number: INodeNo) -> InodeNo {
+    // The kernel names only numbers that it was given, which are never 0.
+    InodeNo::new(number.0).unwrap_or(InodeNo::ROOT)
+}
+
+const fn fh(handle: FileHandle) -> Fh {
+    Fh(handle.0)
+}
+
+const fn owner(owner: fuser::LockOwner) -> LockOwner {
+    LockOwner(owner.0)
+}
+
+impl Reply<Opened> for OpenReply<fuser::ReplyOpen> {
+    fn succeed(self, opened: Opened) {
+        let handle = FileHandle(opened.fh.0);
+        let id = opened.file.as_ref().and_then(|file| {
+            self.passthrough.attach(opened.ino, file.as_fd(), |f| self.reply.open_backing(f))
+        });
+        match id {
+            Some(id) => self.reply.opened_passthrough(handle, FopenFlags::empty(), &id),
+            None => self.reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
+        }
+    }
+
+    fn fail(self, errno: fuser::Errno) {
+        self.reply.error(errno);
+    }
+}
+
+impl Reply<(Attr, Opened)> for OpenReply<fuser::ReplyCreate> {
+    fn succeed(self, (attr, opened): (Attr, Opened)) {
+        let (handle, attr) = (FileHandle(opened.fh.0), reply::file_attr(&attr));
+        let id = opened.file.as_ref().and_then(|file| {
+            self.passthrough.attach(opened.ino, file.as_fd(), |f| self.reply.open_backing(f))
+        });
+        let none = FopenFlags::empty();
+        match id {
+            Some(id) => {
+                self.reply.created_passthrough(&TTL, &attr, GENERATION, handle, none, &id);
+            }
+            None => {
+                let direct = FopenFlags::FOPEN_DIRECT_IO;
+                self.reply.created(&TTL, &attr, GENERATION, handle, direct);
+            }
+        }
+    }
+
+    fn fail(self, errno: fuser::Errno) {
+        self.reply.error(errno);
+    }
+}
+
+impl fuser::Filesystem for Port {
+    fn init(&mut self, _: &fuser::Request, config: &mut KernelConfig) -> io::Result<()> {
+        let offered = config.capabilities().bits();
+        for missing in caps::missing_of(offered) {
+            tracing::info!(
+                capability = missing.name,
+                "the kernel does not offer a capability: {}",
+                missing.reason
+            );
+        }
+        // Only offered ones are asked for, so none can be refused.
+        let wanted = InitFlags::from_bits_retain(caps::wanted_of(offered));
+        config.add_capabilities(wanted).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
+        // A limit that the kernel lowers further is no error.
+        let _previous = config.set_max_write(MAX_REQUEST);
+        let _previous = config.set_max_background(MAX_BACKGROUND);
+        let passthrough = offered & caps::PASSTHROUGH != 0;
+        if passthrough {
+            let _previous = config.set_max_stack_depth(self.stack_depth);
+        }
+        self.passthrough.offer(passthrough);
+        Ok(())
+    }
+
+    fn lookup(&self, r: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
+        let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        self.answer("lookup", reply, move |fs| async move {
+            fs.lookup(&Request::of(asker), parent, name?).await
+        });
+    }
+
+    fn forget(&self, _: &fuser::Request, number: INodeNo, lookups: u64) {
+        self.fs.forget(ino(number), lookups);
+    }
+
+    fn getattr(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        handle: Option<FileHandle>,
+        reply: fuser::ReplyAttr,
+    ) {
+        let (asker, ino, handle) = (asker(r), ino(number), handle.map(fh));
+        self.answer("getattr", reply, move |fs| async move {
+            fs.getattr(&Request::of(asker), ino, handle).await
+        });
+    }
+
+    fn setattr(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: fuser::ReplyAttr,
+    ) {
+        let (asker, ino, handle) = (asker(r), ino(number), handle.map(fh));
+        let mode = mode.map(permissions);
+        let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
+        let set = SetAttr { mode, uid, gid, size, atime, mtime };
+        self.answer("setattr", reply, move |fs| async move {
+            fs.setattr(&Request::of(asker), ino, handle, set).await
+        });
+    }
+
+    fn readlink(&self, r: &fuser::Request, number: INodeNo, reply: fuser::ReplyData) {
+        let (asker, ino) = (asker(r), ino(number));
+        self.answer("readlink", reply, move |fs| async move {
+            fs.readlink(&Request::of(asker), ino).await
+        });
+    }
+
+    fn mknod(
+        &self,
+        r: &fuser::Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: fuser::ReplyEntry,
+    ) {
+        let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        self.answer("mknod", reply, move |fs| async move {
+            let request = Request::of(asker).with_umask(umask);
+            let kind = FileKind::from_mode(mode).ok_or(Errno::Inval)?;
+            let device = reply::decode_device(rdev);
+            fs.mknod(&request, parent, name?, kind, permissions(mode), device).await
+        });
+    }
+
+    fn mkdir(
+        &self,
+        r: &fuser::Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: fuser::ReplyEntry,
+    ) {
+        let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        self.answer("mkdir", reply, move |fs| async move {
+            let request = Request::of(asker).with_umask(umask);
+            fs.mkdir(&request, parent, name?, permissions(mode)).await
+        });
+    }
+
+    fn unlink(&self, r: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEmpty) {
+        let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        self.answer("unlink", reply, move |fs| async move {
+            fs.unlink(&Request::of(asker), parent, name?).await
+        });
+    }
+
+    fn rmdir(&self, r: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEmpty) {
+        let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        self.answer("rmdir", reply, move |fs| async move {
+            fs.rmdir(&Request::of(asker), parent, name?).await
+        });
+    }
+
+    fn symlink(
+        &self,
+        r: &fuser::Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: fuser::ReplyEntry,
+    ) {
+        let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
+        self.answer("symlink", reply, move |fs| async move {
+            fs.symlink(&Request::of(asker), parent, name?, target).await
+        });
+    }
+
+    fn rename(
+        &self,
+        r: &fuser::Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: fuser::RenameFlags,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let asker = asker(r);
+        let (from, to) = ((ino(parent), fs::name(name)), (ino(new_parent), fs::name(new_name)));
+        self.answer("rename", reply, move |fs| async move {
+            let flags = RenameFlags::from_bits(flags.bits()).ok_or(Errno::Inval)?;
+            fs.rename(&Request::of(asker), (from.0, from.1?), (to.0, to.1?), flags).await
+        });
+    }
+
+    fn link(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: fuser::ReplyEntry,
+    ) {
+        let (asker, ino, parent, name) = (asker(r), ino(number), ino(parent), fs::name(name));
+        self.answer("link", reply, move |fs| async move {
+            fs.link(&Request::of(asker), ino, parent, name?).await
+        });
+    }
+
+    fn open(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        flags: fuser::OpenFlags,
+        reply: fuser::ReplyOpen,
+    ) {
+        let (asker, ino) = (asker(r), ino(number));
+        let (access, flags) = open_flags(flags.0);
+        self.answer("open", self.open_reply(reply), move |fs| async move {
+            fs.open(&Request::of(asker), ino, access, flags).await
+        });
+    }
+
+    fn create(
+        &self,
+        r: &fuser::Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: fuser::ReplyCreate,
+    ) {
+        let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        let (access, flags) = open_flags(flags);
+        self.answer("create", self.open_reply(reply), move |fs| async move {
+            let request = Request::of(asker).with_umask(umask);
+            fs.create(&request, parent, name?, permissions(mode), access, flags).await
+        });
+    }
+
+    fn read(
+        &self,
+        r: &fuser::Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: fuser::OpenFlags,
+        _owner: Option<fuser::LockOwner>,
+        reply: fuser::ReplyData,
+    ) {
+        let (asker, fh) = (asker(r), fh(handle));
+        self.answer("read", reply, move |fs| async move { fs.read(asker, fh, offset, size).await });
+    }
+
+    fn write(
+        &self,
+        r: &fuser::Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: fuser::OpenFlags,
+        _owner: Option<fuser::LockOwner>,
+        reply: fuser::ReplyWrite,
+    ) {
+        let (asker, fh, data) = (asker(r), fh(handle), Bytes::copy_from_slice(data));
+        self.answer(
+            "write",
+            reply,
+            move |fs| async move { fs.write(asker, fh, offset, data).await },
+        );
+    }
+
+    fn flush(
+        &self,
+        r: &fuser::Request,
+        _: INodeNo,
+        handle: FileHandle,
+        lock_owner: fuser::LockOwner,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let (asker, fh, owner) = (asker(r), fh(handle), owner(lock_owner));
+        self.answer("flush", reply, move |fs| async move { fs.flush(asker, fh, owner).await });
+    }
+
+    fn release(
+        &self,
+        _: &fuser::Request,
+        number: INodeNo,
+        handle: FileHandle,
+        _flags: fuser::OpenFlags,
+        _owner: Option<fuser::LockOwner>,
+        _flush: bool,
+        reply: fuser::ReplyEmpty,
+    ) {
+        self.passthrough.detach(ino(number));
+        let fh = fh(handle);
+        self.answer("release", reply, move |fs| async move {
+            fs.release(fh).await;
+            Ok(())
+        });
+    }
+
+    fn fsync(
+        &self,
+        r: &fuser::Request,
+        _: INodeNo,
+        handle: FileHandle,
+        data_only: bool,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let (asker, fh) = (asker(r), fh(handle));
+        self.answer("fsync", reply, move |fs| async move { fs.fsync(asker, fh, data_only).await });
+    }
+
+    fn opendir(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        _flags: fuser::OpenFlags,
+        reply: fuser::ReplyOpen,
+    ) {
+        let (asker, ino) = (asker(r), ino(number));
+        self.answer("opendir", reply, move |fs| async move {
+            fs.opendir(&Request::of(asker), ino).await
+        });
+    }
+
+    fn readdir(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: fuser::ReplyDirectory,
+    ) {
+        let (asker, ino, fh) = (asker(r), ino(number), fh(handle));
+        self.answer(
+            "readdir",
+            reply,
+            move |fs| async move { fs.readdir(asker, ino, fh, offset).await },
+        );
+    }
+
+    fn releasedir(
+        &self,
+        _: &fuser::Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _flags: fuser::OpenFlags,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let fh = fh(handle);
+        self.answer("releasedir", reply, move |fs| async move {
+            fs.release(fh).await;
+            Ok(())
+        });
+    }
+
+    fn fsyncdir(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        handle: FileHandle,
+        data_only: bool,
+        reply: fuser::ReplyEmpty,
+    ) {
+        self.fsync(r, number, handle, data_only, reply);
+    }
+
+    fn statfs(&self, r: &fuser::Request, number: INodeNo, reply: fuser::ReplyStatfs) {
+        let (asker, ino) = (asker(r), ino(number));
+        self.answer(
+            "statfs",
+            reply,
+            move |fs| async move { fs.statfs(&Request::of(asker), ino).await },
+        );
+    }
+
+    fn setxattr(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let (asker, ino, name) = (asker(r), ino(number), XattrName::from_os(name));
+        let value = Bytes::copy_from_slice(value);
+        self.answer("setxattr", reply, move |fs| async move {
+            let mode = match flags {
+                0 => SetXattrMode::Any,
+                libc::XATTR_CREATE => SetXattrMode::Create,
+                libc::XATTR_REPLACE => SetXattrMode::Replace,
+                _ => return Err(Errno::Inval),
+            };
+            fs.setxattr(&Request::of(asker), ino, name?, value, mode).await
+        });
+    }
+
+    fn getxattr(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: fuser::ReplyXattr,
+    ) {
+        let (asker, ino, name) = (asker(r), ino(number), XattrName::from_os(name));
+        self.answer("getxattr", XattrReply { reply, room: size }, move |fs| async move {
+            fs.getxattr(&Request::of(asker), ino, name?).await
+        });
+    }
+
+    fn listxattr(&self, r: &fuser::Request, number: INodeNo, size: u32, reply: fuser::ReplyXattr) {
+        let (asker, ino) = (asker(r), ino(number));
+        self.answer("listxattr", XattrReply { reply, room: size }, move |fs| async move {
+            let names = fs.listxattr(&Request::of(asker), ino).await?;
+            let mut list = Vec::new();
+            for name in names {
+                list.extend_from_slice(name.as_bytes());
+                list.push(0);
+            }
+            Ok(Bytes::from(list))
+        });
+    }
+
+    fn removexattr(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        name: &OsStr,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let (asker, ino, name) = (asker(r), ino(number), XattrName::from_os(name));
+        self.answer("removexattr", reply, move |fs| async move {
+            fs.removexattr(&Request::of(asker), ino, name?).await
+        });
+    }
+
+    fn access(
+        &self,
+        r: &fuser::Request,
+        number: INodeNo,
+        mask: fuser::AccessFlags,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let (asker, ino) = (asker(r), ino(number));
+        let mode = AccessMode::from_bits_truncate(mask.bits().cast_unsigned());
+        self.answer("access", reply, move |fs| async move {
+            fs.access(&Request::of(asker), ino, mode).await
+        });
+    }
+
+    fn getlk(
+        &self,
+        r: &fuser::Request,
+        _: INodeNo,
+        handle: FileHandle,
+        lock_owner: fuser::LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        _pid: u32,
+        reply: fuser::ReplyLock,
+    ) {
+        let (asker, fh, owner) = (asker(r), fh(handle), owner(lock_owner));
+        self.answer("getlk", reply, move |fs| async move {
+            fs.get_lock(asker, fh, owner, lock_kind(kind)?, lock_range(start, end)).await
+        });
+    }
+
+    fn setlk(
+        &self,
+        r: &fuser::Request,
+        _: INodeNo,
+        handle: FileHandle,
+        lock_owner: fuser::LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        _pid: u32,
+        sleep: bool,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let (asker, fh, owner) = (asker(r), fh(handle), owner(lock_owner));
+        self.answer("setlk", reply, move |fs| async move {
+            fs.set_lock(asker, fh, owner, lock_kind(kind)?, lock_range(start, end), sleep).await
+        });
+    }
+
+    fn ioctl(
+        &self,
+        _: &fuser::Request,
+        _: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: fuser::ReplyIoctl,
+    ) {
+        // A control of one node's file system says nothing on another's.
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    fn fallocate(
+        &self,
+        r: &fuser::Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let (asker, fh) = (asker(r), fh(handle));
+        self.answer("fallocate", reply, move |fs| async move {
+            fs.fallocate(asker, fh, fallocate_mode(mode)?, offset, length).await
+        });
+    }
+
+    fn lseek(
+        &self,
+        r: &fuser::Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: fuser::ReplyLseek,
+    ) {
+        let (asker, fh) = (asker(r), fh(handle));
+        self.answer("lseek", reply, move |fs| async move {
+            let whence = match whence {
+                libc::SEEK_DATA => SeekWhence::Data,
+                libc::SEEK_HOLE => SeekWhence::Hole,
+                _ => return Err(Errno::Inval),
+            };
+            // Before the first byte there is neither data nor a hole (lseek(2)).
+            let offset = u64::try_from(offset).map_err(|_| Errno::NxIo)?;
+            fs.seek(asker, fh, offset, whence).await
+        });
+    }
+
+    fn copy_file_range(
+        &self,
+        r: &fuser::Request,
+        _: INodeNo,
+        source: FileHandle,
+        source_offset: u64,
+        _: INodeNo,
+        target: FileHandle,
+        target_offset: u64,
+        length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: fuser::ReplyWrite,
+    ) {
+        let (asker, source, target) = (asker(r), fh(source), fh(target));
+        self.answer("copy_file_range", reply, move |fs| async move {
+            // The answer has 32 bits; the caller asks again for the rest.
+            let length = length.min(u64::from(u32::MAX) & !4_095);
+            let (from, to) = ((source, source_offset), (target, target_offset));
+            let copied = fs.copy_range(asker, from, to, length).await?;
+            u32::try_from(copied).map_err(|_| Errno::Io)
+        });
+    }
+}
+
+/// The permission bits of a mode, set-id and sticky bits included.
+const fn permissions(mode: u32) -> u16 {
+    (mode & 0o7777) as u16
+}
+
+fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::Now => SetTime::Now,
+        TimeOrNow::SpecificTime(time) => SetTime::To(reply::timestamp(time)),
+    }
+}
+
+fn open_flags(flags: i32) -> (Access, OpenFlags) {
+    let access = match flags & libc::O_ACCMODE {
+        libc::O_WRONLY => Access::Write,
+        libc::O_RDWR => Access::ReadWrite,
+        _ => Access::Read,
+    };
+    let known = [
+        (libc::O_APPEND, OpenFlags::APPEND),
+        (libc::O_TRUNC, OpenFlags::TRUNCATE),
+        (libc::O_EXCL, OpenFlags::EXCLUSIVE),
+        (libc::O_DIRECT, OpenFlags::DIRECT),
+        (libc::O_SYNC, OpenFlags::SYNC),
+        (libc::O_DSYNC, OpenFlags::DSYNC),
+        (libc::O_NOATIME, OpenFlags::NOATIME),
+        (FMODE_EXEC, OpenFlags::EXECUTE),
+        (libc::O_NONBLOCK, OpenFlags::NONBLOCK),
+    ];
+    let set = known.into_iter().filter(|(bits, _)| flags & bits == *bits).map(|(_, flag)| flag);
+    (access, set.collect())
+}
+
+const fn lock_kind(kind: i32) -> Result<LockKind, Errno> {
+    match kind {
+        libc::F_RDLCK => Ok(LockKind::Shared),
+        libc::F_WRLCK => Ok(LockKind::Exclusive),
+        libc::F_UNLCK => Ok(LockKind::Unlock),
+        _ => Err(Errno::Inval),
+    }
+}
+
+/// The kernel's last offset means the end of any file.
+const fn lock_range(start: u64, end: u64) -> LockRange {
+    LockRange { start, end: if end >= i64::MAX as u64 { u64::MAX } else { end } }
+}
+
+fn fallocate_mode(mode: i32) -> Result<FallocateMode, Errno> {
+    let known = [
+        (libc::FALLOC_FL_KEEP_SIZE, FallocateMode::KEEP_SIZE),
+        (libc::FALLOC_FL_PUNCH_HOLE, FallocateMode::PUNCH_HOLE),
+        (libc::FALLOC_FL_COLLAPSE_RANGE, FallocateMode::COLLAPSE_RANGE),
+        (libc::FALLOC_FL_ZERO_RANGE, FallocateMode::ZERO_RANGE),
+        (libc::FALLOC_FL_INSERT_RANGE, FallocateMode::INSERT_RANGE),
+        (libc::FALLOC_FL_UNSHARE_RANGE, FallocateMode::UNSHARE_RANGE),
+    ];
+    let all = known.iter().fold(0, |bits, (bit, _)| bits | bit);
+    if mode & !all != 0 {
+        return Err(Errno::OpNotSupp);
+    }
+    Ok(known.into_iter().filter(|(bit, _)| mode & bit != 0).map(|(_, flag)| flag).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_flags_are_the_kernels() {
+        assert_eq!(open_flags(libc::O_RDONLY), (Access::Read, OpenFlags::empty()));
+        let (access, flags) = open_flags(libc::O_RDWR | libc::O_APPEND | libc::O_SYNC);
+        assert_eq!(access, Access::ReadWrite);
+        // O_SYNC holds the bit of O_DSYNC.
+        assert_eq!(flags, OpenFlags::APPEND | OpenFlags::SYNC | OpenFlags::DSYNC);
+        let (_, flags) = open_flags(libc::O_WRONLY | libc::O_DSYNC);
+        assert_eq!(flags, OpenFlags::DSYNC);
+        assert_eq!(open_flags(0o100_040).1, OpenFlags::EXECUTE);
+    }
+
+    #[test]
+    fn an_unknown_mode_of_fallocate_is_not_supported() {
+        assert_eq!(fallocate_mode(0), Ok(FallocateMode::empty()));
+        let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let both = FallocateMode::PUNCH_HOLE | FallocateMode::KEEP_SIZE;
+        assert_eq!(fallocate_mode(punch), Ok(both));
+        assert_eq!(fallocate_mode(1 << 20), Err(Errno::OpNotSupp));
+    }
+
+    #[test]
+    fn a_lock_to_the_end_has_no_end() {
+        assert_eq!(lock_range(5, i64::MAX as u64), LockRange { start: 5, end: u64::MAX });
+        assert_eq!(lock_range(5, 9), LockRange { start: 5, end: 9 });
+        assert_eq!(lock_kind(77), Err(Errno::Inval));
+    }
+}

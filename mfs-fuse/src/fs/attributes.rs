@@ -1,0 +1,175 @@
+//! What files say of themselves: attributes, extended attributes, access, figures of file systems.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mfs::types::op;
+use mfs::types::{AccessMode, Attr, Errno, InodeNo, SetAttr, SetXattrMode, StatFs, XattrName};
+
+use super::handle_map::Fh;
+use super::inode_map::Subject;
+use super::selection::SELECT_XATTR;
+use super::{MountedFs, Request};
+
+/// Longest that `df` of a path inside a node waits for that node, before it shows nothing of it.
+const STATFS_PATIENCE: Duration = Duration::from_secs(2);
+
+// === impl MountedFs ===
+
+impl MountedFs {
+    /// Attributes of a file. Those of the top and of node roots never wait for a node.
+    pub async fn getattr(
+        self: &Arc<Self>,
+        request: &Request,
+        ino: InodeNo,
+        fh: Option<Fh>,
+    ) -> Result<Attr, Errno> {
+        let subject = self.subject(ino)?;
+        let (node, file) = match subject {
+            Subject::File { node, file } => (node, file),
+            Subject::NodeRoot(node) => {
+                self.refresh_root(request.clone(), node);
+                return Ok(self.synthetic_attr(&subject));
+            }
+            Subject::Top | Subject::Magic | Subject::Link { .. } => {
+                return Ok(self.synthetic_attr(&subject));
+            }
+        };
+        // fstat(2) comes without the open it was called on, but an unlinked file is reached only through
+        // one; any does, since attributes need no permission on the file itself.
+        let handle =
+            fh.and_then(|fh| self.handles.find(fh)).or_else(|| self.handles.any_of(ino, false));
+        let (backing, open) = match handle.as_deref().and_then(|h| h.as_open()) {
+            Some(open) => (open.backing.clone(), Some(open.open)),
+            None => (self.nodes.backing(node)?, None),
+        };
+        let attr = backing.call(&request.origin(), op::GetAttr { file, open }).await?;
+        Ok(Attr { ino, ..attr })
+    }
+
+    /// Changes attributes.
+    pub async fn setattr(
+        self: &Arc<Self>,
+        request: &Request,
+        ino: InodeNo,
+        fh: Option<Fh>,
+        set: SetAttr,
+    ) -> Result<Attr, Errno> {
+        let origin = request.origin();
+        let place = self.place(&origin, ino, Errno::Perm).await?;
+        let handle = fh.and_then(|fh| self.handles.find(fh));
+        let given = handle.as_deref().and_then(|h| h.as_open()).filter(|o| o.access.writes());
+        let change = op::SetAttributes { file: place.file, open: given.map(|o| o.open), set };
+        let backing = given.map_or(&place.backing, |o| &o.backing);
+        let mut answer = backing.call(&origin, change.clone()).await;
+        if answer == Err(Errno::Stale) && given.is_none() {
+            // Unlinked but open: fchmod(2) and its like come without the open; the kernel has checked that
+            // the caller may.
+            if let Some(open) = self.open_of(ino, change.set.size.is_some()) {
+                answer =
+                    backing.call(&origin, op::SetAttributes { open: Some(open), ..change }).await;
+            }
+        }
+        let attr = answer?;
+        if place.is_root {
+            self.nodes.saw_root(place.node, attr.clone());
+        }
+        Ok(Attr { ino, ..attr })
+    }
+
+    /// Whether the caller may.
+    pub async fn access(
+        &self,
+        request: &Request,
+        ino: InodeNo,
+        mode: AccessMode,
+    ) -> Result<(), Errno> {
+        if !matches!(self.subject(ino)?, Subject::File { .. } | Subject::NodeRoot(_)) {
+            let refused = mode.contains(AccessMode::WRITE) && request.caller.uid != 0;
+            return if refused { Err(Errno::Access) } else { Ok(()) };
+        }
+        let origin = request.origin();
+        let place = self.place(&origin, ino, Errno::Access).await?;
+        place.backing.call(&origin, op::CheckAccess { file: place.file, mode }).await
+    }
+
+    /// Figures of the file system that holds a file; of the top at once.
+    pub async fn statfs(&self, request: &Request, ino: InodeNo) -> Result<StatFs, Errno> {
+        let origin = request.origin();
+        if matches!(self.subject(ino)?, Subject::Top | Subject::Magic | Subject::Link { .. }) {
+            return Ok(Self::statfs_top());
+        }
+        let answer = tokio::time::timeout(STATFS_PATIENCE, async {
+            let place = self.place(&origin, ino, Errno::Io).await?;
+            place.backing.call(&origin, op::StatFsOf { file: place.file }).await
+        });
+        answer.await.unwrap_or(Err(Errno::TimedOut))
+    }
+
+    /// Value of an extended attribute.
+    pub async fn getxattr(
+        &self,
+        request: &Request,
+        ino: InodeNo,
+        name: XattrName,
+    ) -> Result<Bytes, Errno> {
+        match self.subject(ino)? {
+            Subject::Top => return Self::getxattr_top(name.as_bytes()).map(Bytes::from),
+            Subject::Magic | Subject::Link { .. } => return Err(Errno::NoData),
+            Subject::NodeRoot(_) | Subject::File { .. } => {}
+        }
+        let origin = request.origin();
+        let place = self.place(&origin, ino, Errno::NoData).await?;
+        place.backing.call(&origin, op::GetXattr { file: place.file, name }).await
+    }
+
+    /// Sets an extended attribute.
+    pub async fn setxattr(
+        self: &Arc<Self>,
+        request: &Request,
+        ino: InodeNo,
+        name: XattrName,
+        value: Bytes,
+        mode: SetXattrMode,
+    ) -> Result<(), Errno> {
+        if ino == InodeNo::ROOT && &name.as_bytes()[..] == SELECT_XATTR {
+            return self.select(request.asker, &value);
+        }
+        let origin = request.origin();
+        let place = self.place(&origin, ino, Errno::Perm).await?;
+        let set = op::SetXattr { file: place.file.clone(), name, value, mode };
+        place.backing.call(&origin, set).await?;
+        self.touch_root(request, &place);
+        Ok(())
+    }
+
+    /// Names of the extended attributes.
+    pub async fn listxattr(
+        &self,
+        request: &Request,
+        ino: InodeNo,
+    ) -> Result<Vec<XattrName>, Errno> {
+        if !matches!(self.subject(ino)?, Subject::File { .. } | Subject::NodeRoot(_)) {
+            return Ok(Vec::new());
+        }
+        let origin = request.origin();
+        let place = self.place(&origin, ino, Errno::Perm).await?;
+        place.backing.call(&origin, op::ListXattr { file: place.file }).await
+    }
+
+    /// Removes an extended attribute.
+    pub async fn removexattr(
+        self: &Arc<Self>,
+        request: &Request,
+        ino: InodeNo,
+        name: XattrName,
+    ) -> Result<(), Errno> {
+        let origin = request.origin();
+        let place = self.place(&origin, ino, Errno::Perm).await?;
+        let remove = op::RemoveXattr { file: place.file.clone(), name };
+        place.backing.call(&origin, remove).await?;
+        self.touch_root(request, &place);
+        Ok(())
+    }
+}

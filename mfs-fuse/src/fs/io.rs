@@ -1,0 +1,380 @@
+//! Open files: opening, reading, writing, listing, closing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mfs::types::op::{self, DirEntry};
+use mfs::types::{
+    Access, Attr, Errno, FallocateMode, FileKind, FileName, InodeNo, LockOwner, NodeId, OpenFlags,
+    OpenId, SeekWhence,
+};
+
+use super::backing::{Backing, Origin};
+use super::handle_map::{Fetched, Fh, Handle, OpenFile, SyntheticEntry};
+use super::inode_map::Subject;
+use super::process::Asker;
+use super::{MountedFs, Request, root};
+
+/// Entries fetched at once: about what the kernel's own buffers take, so that little is fetched in vain.
+const LISTING_STRETCH: u32 = 1_024;
+
+/// What open(2) and creat(2) bring.
+#[derive(Debug)]
+pub struct Opened {
+    /// The open's number.
+    pub fh: Fh,
+    /// Its file.
+    pub ino: InodeNo,
+    /// The local file itself, where the kernel may be given it (direct access).
+    pub file: Option<super::local::LocalOpen>,
+}
+
+/// A stretch of a directory for the kernel.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Name, number, kind, and the offset after which to go on.
+    pub entries: Vec<(Vec<u8>, InodeNo, FileKind, u64)>,
+}
+
+// === impl MountedFs ===
+
+impl MountedFs {
+    /// Opens a file.
+    pub async fn open(
+        &self,
+        request: &Request,
+        ino: InodeNo,
+        access: Access,
+        flags: OpenFlags,
+    ) -> Result<Opened, Errno> {
+        let origin = request.origin();
+        let place = self.place(&origin, ino, Errno::IsDir).await?;
+        let open = place.backing.new_open();
+        let call = op::Open { file: place.file, open, access, flags };
+        place.backing.call(&origin, call).await?;
+        Ok(self.opened(request, ino, place.node, place.backing, open, access))
+    }
+
+    /// Makes a regular file (or finds it) and opens it.
+    pub async fn create(
+        self: &Arc<Self>,
+        request: &Request,
+        parent: InodeNo,
+        name: FileName,
+        mode: u16,
+        access: Access,
+        flags: OpenFlags,
+    ) -> Result<(Attr, Opened), Errno> {
+        let origin = request.origin();
+        let in_magic = self.subject(parent)? == Subject::Magic;
+        let place = if in_magic {
+            self.node_root(&origin, self.magic_home()?).await?
+        } else {
+            self.place(&origin, parent, Errno::Perm).await?
+        };
+        let open = place.backing.new_open();
+        let parent = place.file.clone();
+        let call = op::Create { parent, name: name.clone(), open, mode, access, flags };
+        let entry = place.backing.call(&origin, call).await?;
+        if in_magic {
+            self.selections.made(request.asker, place.node, name);
+        }
+        self.touch_root(request, &place);
+        let attr = self.admit(place.node, entry);
+        let opened = self.opened(request, attr.ino, place.node, place.backing, open, access);
+        Ok((attr, opened))
+    }
+
+    fn opened(
+        &self,
+        request: &Request,
+        ino: InodeNo,
+        node: NodeId,
+        backing: Backing,
+        open: OpenId,
+        access: Access,
+    ) -> Opened {
+        let file = match &backing {
+            Backing::Local(local) => local.find(open),
+            Backing::Remote(_) => None,
+        };
+        let fh = self.handles.insert(Handle::Open(OpenFile {
+            ino,
+            node,
+            backing,
+            open,
+            access,
+            opener: request.caller.clone(),
+            listing: tokio::sync::Mutex::new(None),
+        }));
+        Opened { fh, ino, file }
+    }
+
+    /// Opens a directory. A synthetic one is shown as it is now.
+    pub async fn opendir(&self, request: &Request, ino: InodeNo) -> Result<Fh, Errno> {
+        let listing = match self.subject(ino)? {
+            Subject::Top => self.list_top(),
+            Subject::Magic => self.list_magic(request.asker),
+            Subject::Link { .. } => return Err(Errno::NotDir),
+            Subject::NodeRoot(_) | Subject::File { .. } => {
+                let opened = self.open(request, ino, Access::Read, OpenFlags::empty()).await?;
+                return Ok(opened.fh);
+            }
+        };
+        Ok(self.handles.insert(Handle::Synthetic(listing)))
+    }
+
+    /// Lists a directory from an offset on.
+    pub async fn readdir(
+        &self,
+        asker: Asker,
+        ino: InodeNo,
+        fh: Fh,
+        offset: u64,
+    ) -> Result<Page, Errno> {
+        let handle = self.handle(fh)?;
+        let mut page = Page { entries: dots(ino, offset) };
+        let Some(from) = cookie_of(offset + page.entries.len() as u64) else { return Ok(page) };
+        match &*handle {
+            Handle::Synthetic(entries) => page.add_synthetic(entries, from),
+            Handle::Open(open) => {
+                let mut listing = open.listing.lock().await;
+                let rest = listing.as_ref().and_then(|fetched| fetched.following(from));
+                let rest = match rest {
+                    Some(rest) => rest,
+                    None => {
+                        let fetched = fetch(open, asker, from).await?;
+                        &listing.insert(fetched).entries[..]
+                    }
+                };
+                page.add(rest);
+            }
+        }
+        Ok(page)
+    }
+
+    /// Reads; fewer bytes than asked for only at the end.
+    pub async fn read(&self, asker: Asker, fh: Fh, offset: u64, size: u32) -> Result<Bytes, Errno> {
+        let handle = self.handle(fh)?;
+        let open = file_of(&handle)?;
+        let read = op::Read { open: open.open, offset, size };
+        Ok(open.backing.call(&open.origin(asker), read).await?.data)
+    }
+
+    /// Writes; says how many bytes.
+    pub async fn write(
+        &self,
+        asker: Asker,
+        fh: Fh,
+        offset: u64,
+        data: Bytes,
+    ) -> Result<u32, Errno> {
+        let handle = self.handle(fh)?;
+        let open = file_of(&handle)?;
+        let write = op::Write { open: open.open, offset, data };
+        Ok(open.backing.call(&open.origin(asker), write).await?.size)
+    }
+
+    /// One descriptor of an open was closed.
+    pub async fn flush(&self, asker: Asker, fh: Fh, owner: LockOwner) -> Result<(), Errno> {
+        let handle = self.handle(fh)?;
+        let open = file_of(&handle)?;
+        let flush = op::Flush { open: open.open, owner: Some(owner) };
+        open.backing.call(&open.origin(asker), flush).await
+    }
+
+    /// The last descriptor was closed. Nobody hears of an error: what could fail was reported by `flush`.
+    pub async fn release(&self, fh: Fh) {
+        let Some(handle) = self.handles.remove(fh) else { return };
+        let Some(open) = handle.as_open() else { return };
+        let nobody = Asker { uid: open.opener.uid, gid: open.opener.gid, tid: 0 };
+        let release = op::Release { open: open.open };
+        if let Err(error) = open.backing.call(&open.origin(nobody), release).await {
+            tracing::debug!(%error, node = %open.node.short(), "an open could not be released");
+        }
+    }
+
+    /// What was written reaches the disk.
+    pub async fn fsync(&self, asker: Asker, fh: Fh, data_only: bool) -> Result<(), Errno> {
+        let handle = self.handle(fh)?;
+        // A synthetic directory has nothing to write.
+        let Some(open) = handle.as_open() else { return Ok(()) };
+        open.backing.call(&open.origin(asker), op::Sync { open: open.open, data_only }).await
+    }
+
+    /// Allocates or frees space.
+    pub async fn fallocate(
+        &self,
+        asker: Asker,
+        fh: Fh,
+        mode: FallocateMode,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Errno> {
+        let handle = self.handle(fh)?;
+        let open = file_of(&handle)?;
+        let call = op::Fallocate { open: open.open, mode, offset, length };
+        open.backing.call(&open.origin(asker), call).await
+    }
+
+    /// Finds data or a hole.
+    pub async fn seek(
+        &self,
+        asker: Asker,
+        fh: Fh,
+        offset: u64,
+        whence: SeekWhence,
+    ) -> Result<u64, Errno> {
+        let handle = self.handle(fh)?;
+        let open = file_of(&handle)?;
+        open.backing.call(&open.origin(asker), op::Seek { open: open.open, offset, whence }).await
+    }
+
+    /// Copies at the home node. Between two ways to files EXDEV, whereupon the kernel copies by itself.
+    pub async fn copy_range(
+        &self,
+        asker: Asker,
+        (source, source_offset): (Fh, u64),
+        (target, target_offset): (Fh, u64),
+        length: u64,
+    ) -> Result<u64, Errno> {
+        let (source, target) = (self.handle(source)?, self.handle(target)?);
+        let (from, to) = (file_of(&source)?, file_of(&target)?);
+        if from.node != to.node || !from.backing.is_same_way(&to.backing) {
+            return Err(Errno::XDev);
+        }
+        let call = op::CopyRange {
+            source: from.open,
+            source_offset,
+            target: to.open,
+            target_offset,
+            length,
+        };
+        to.backing.call(&to.origin(asker), call).await
+    }
+
+    pub(super) fn handle(&self, fh: Fh) -> Result<Arc<Handle>, Errno> {
+        self.handles.find(fh).ok_or(Errno::BadF)
+    }
+}
+
+// === impl OpenFile ===
+
+impl OpenFile {
+    /// The opener's identity, and the signals of who waits now.
+    pub(super) const fn origin(&self, asker: Asker) -> Origin<'_> {
+        Origin { asker, caller: &self.opener }
+    }
+}
+
+// === impl Fetched ===
+
+impl Fetched {
+    /// What follows the entry with this cookie, if that is known: the end counts as known.
+    fn following(&self, cookie: u64) -> Option<&[DirEntry]> {
+        let start = if cookie == self.after {
+            // Asked again from its beginning (rewinddir): fetch anew, the directory may have changed.
+            return None;
+        } else {
+            self.entries.iter().position(|entry| entry.cookie == cookie)? + 1
+        };
+        let rest = &self.entries[start..];
+        if rest.is_empty() && !self.end { None } else { Some(rest) }
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    fn add(&mut self, entries: &[DirEntry]) {
+        self.entries.extend(entries.iter().map(|entry| {
+            (entry.name.as_bytes().to_vec(), entry.ino, entry.kind, offset_after(entry.cookie))
+        }));
+    }
+
+    fn add_synthetic(&mut self, entries: &[SyntheticEntry], from: u64) {
+        let places = entries.iter().zip(1_u64..).filter(|(_, cookie)| *cookie > from);
+        self.entries.extend(places.map(|(entry, cookie)| {
+            (entry.name.clone(), entry.ino, entry.kind, offset_after(cookie))
+        }));
+    }
+}
+
+async fn fetch(open: &OpenFile, asker: Asker, after: u64) -> Result<Fetched, Errno> {
+    let call =
+        op::ReadDir { open: open.open, cookie: after, limit: LISTING_STRETCH, attributes: false };
+    let listing = open.backing.call(&open.origin(asker), call).await?;
+    Ok(Fetched { after, entries: listing.entries, end: listing.end })
+}
+
+fn file_of(handle: &Handle) -> Result<&OpenFile, Errno> {
+    handle.as_open().ok_or(Errno::IsDir)
+}
+
+/// `.` and `..` as far as they come at or after this offset; they are the offsets 1 and 2.
+fn dots(ino: InodeNo, offset: u64) -> Vec<(Vec<u8>, InodeNo, FileKind, u64)> {
+    // The kernel knows a directory's parent by itself; the number given for `..` is a formality.
+    [(&b"."[..], ino), (b"..", root::PARENT)]
+        .into_iter()
+        .zip(1..)
+        .filter(|(_, place)| *place > offset)
+        .map(|((name, ino), place)| (name.to_vec(), ino, FileKind::Directory, place))
+        .collect()
+}
+
+/// The kernel's offset after the entry with this cookie. Two offsets are taken by `.` and `..`; the highest
+/// cookie, with which ext4 and btrfs end a directory, stays what it is.
+const fn offset_after(cookie: u64) -> u64 {
+    if cookie >= LAST_OFFSET - 2 { LAST_OFFSET } else { cookie + 2 }
+}
+
+/// The cookie that an offset stands for; `None` before the end of `.` and `..`.
+const fn cookie_of(offset: u64) -> Option<u64> {
+    match offset {
+        0 | 1 => None,
+        LAST_OFFSET => Some(LAST_OFFSET),
+        offset => Some(offset - 2),
+    }
+}
+
+/// The highest offset that lseek(2) takes.
+const LAST_OFFSET: u64 = i64::MAX as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_and_cookies_belong_together() {
+        for cookie in [0, 1, 2, 77, 1 << 40, LAST_OFFSET] {
+            assert_eq!(cookie_of(offset_after(cookie)), Some(cookie));
+        }
+        assert_eq!(cookie_of(1), None);
+    }
+
+    #[test]
+    fn the_dots_come_first_and_once() {
+        let ino = InodeNo::new(9).unwrap();
+        let names = |offset| dots(ino, offset).into_iter().map(|d| d.0).collect::<Vec<_>>();
+        assert_eq!(names(0), [b".".to_vec(), b"..".to_vec()]);
+        assert_eq!(names(1), [b"..".to_vec()]);
+        assert!(names(2).is_empty());
+        assert!(names(LAST_OFFSET).is_empty());
+    }
+
+    #[test]
+    fn a_synthetic_directory_goes_on_where_it_stopped() {
+        let entry = |name: &str| SyntheticEntry {
+            name: name.as_bytes().to_vec(),
+            ino: InodeNo::new(5).unwrap(),
+            kind: FileKind::Directory,
+        };
+        let entries = [entry("a"), entry("b"), entry("c")];
+        let mut first = Page { entries: Vec::new() };
+        first.add_synthetic(&entries, 0);
+        assert_eq!(first.entries.len(), 3);
+        let mut rest = Page { entries: Vec::new() };
+        rest.add_synthetic(&entries, cookie_of(first.entries[0].3).unwrap());
+        assert_eq!(rest.entries[..], first.entries[1..]);
+    }
+}

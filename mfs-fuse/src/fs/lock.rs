@@ -1,0 +1,64 @@
+//! Locks, taken on the real file at its home node.
+//!
+//! The kernel does not tell this process when a waiting caller is interrupted (fuser refuses
+//! FUSE_INTERRUPT), so a lock is waited for in slices, and between two the caller's signals are looked at.
+
+use std::time::Duration;
+
+use mfs::types::op::{self, HeldLock, LockFamily, LockKind, LockRange};
+use mfs::types::{Errno, LockOwner};
+
+use super::MountedFs;
+use super::handle_map::Fh;
+use super::process::Asker;
+
+/// Between two attempts: an interrupted caller waits this long at most, and a lock is found free as late.
+const SLICE: Duration = Duration::from_millis(20);
+
+// === impl MountedFs ===
+
+impl MountedFs {
+    /// Which lock would stand in the way.
+    pub async fn get_lock(
+        &self,
+        asker: Asker,
+        fh: Fh,
+        owner: LockOwner,
+        kind: LockKind,
+        range: LockRange,
+    ) -> Result<HeldLock, Errno> {
+        let handle = self.handle(fh)?;
+        let open = handle.as_open().ok_or(Errno::BadF)?;
+        let ask = op::GetLock { open: open.open, owner, kind, range };
+        open.backing.call(&open.origin(asker), ask).await
+    }
+
+    /// Takes, changes or releases a lock; with `wait` until it is granted or the caller is interrupted.
+    pub async fn set_lock(
+        &self,
+        asker: Asker,
+        fh: Fh,
+        owner: LockOwner,
+        kind: LockKind,
+        range: LockRange,
+        wait: bool,
+    ) -> Result<(), Errno> {
+        // Read while the caller still waits in its system call, before anything else can end the wait.
+        let family = if asker.is_in_flock() { LockFamily::Flock } else { LockFamily::Range };
+        let handle = self.handle(fh)?;
+        let open = handle.as_open().ok_or(Errno::BadF)?;
+        let origin = open.origin(asker);
+        loop {
+            let ask = op::SetLock { open: open.open, owner, family, kind, range, wait: false };
+            match open.backing.call(&origin, ask).await {
+                Err(Errno::Again) if wait && kind != LockKind::Unlock => {
+                    if asker.is_interrupted() {
+                        return Err(Errno::Intr);
+                    }
+                    tokio::time::sleep(SLICE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `MountedFs`: the operations of a mount, without FUSE types; it runs, and is tested, without a kernel.
+//!
+//! An operation takes the asker, inode numbers and names, and answers values or an `Errno`. Nothing is
+//! cached beyond what cannot change: every answer about a file comes from its home node.
+//!
+//! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots` and the tables of `Selections` are
+//! leaves; no two of them are held together, and none across an `.await`.
+
+mod attributes;
+pub mod backing;
+pub mod handle_map;
+pub mod inode_map;
+mod io;
+pub mod local;
+mod lock;
+mod namespace;
+pub mod nodes;
+pub mod process;
+pub mod remote;
+mod root;
+pub mod selection;
+
+use std::sync::Arc;
+
+use mfs::types::op::{self, Entry};
+use mfs::types::{Attr, Caller, Errno, FileId, FileName, InodeNo, NodeId, Timestamp};
+
+pub use self::backing::Terms;
+pub use self::io::{Opened, Page};
+
+use self::backing::{Backing, Origin};
+use self::handle_map::HandleMap;
+use self::inode_map::{InodeMap, Subject};
+use self::nodes::Nodes;
+use self::process::Asker;
+use self::selection::Selections;
+
+/// A mounted cluster.
+#[derive(Debug)]
+pub struct MountedFs {
+    /// Where the nodes are.
+    pub nodes: Nodes,
+    inodes: InodeMap,
+    handles: HandleMap,
+    selections: Selections,
+    terms: Terms,
+    mounted_at: Timestamp,
+}
+
+/// Who asks, with what `/proc` says of it; made while the request is unanswered.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The thread in the kernel.
+    pub asker: Asker,
+    /// Its identity for the home node.
+    pub caller: Caller,
+}
+
+/// A file of a node and the way to it.
+#[derive(Debug, Clone)]
+struct Place {
+    node: NodeId,
+    file: FileId,
+    backing: Backing,
+    /// The root of the node's tree.
+    is_root: bool,
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Reads the asker's groups, umask and capabilities.
+    pub fn of(asker: Asker) -> Self {
+        Self { asker, caller: asker.caller() }
+    }
+
+    /// The same with the umask that the kernel sent along.
+    #[must_use]
+    pub fn with_umask(mut self, umask: u32) -> Self {
+        self.caller.umask = umask;
+        self
+    }
+
+    const fn origin(&self) -> Origin<'_> {
+        Origin { asker: self.asker, caller: &self.caller }
+    }
+}
+
+// === impl MountedFs ===
+
+impl MountedFs {
+    /// A mount that knows no node yet.
+    pub fn new(terms: Terms) -> Arc<Self> {
+        Arc::new(Self {
+            nodes: Nodes::default(),
+            inodes: InodeMap::new(),
+            handles: HandleMap::default(),
+            selections: Selections::default(),
+            terms,
+            mounted_at: Self::now(),
+        })
+    }
+
+    /// How long an operation may take.
+    pub const fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    /// The kernel forgets `lookups` lookups of a number.
+    pub fn forget(&self, ino: InodeNo, lookups: u64) {
+        self.inodes.forget(ino, lookups);
+    }
+
+    /// Gives every open back, at the end of the mount.
+    pub async fn release_all(self: &Arc<Self>) {
+        for fh in self.handles.all() {
+            self.release(fh).await;
+        }
+    }
+
+    /// Counts a lookup of a file and gives it its number here.
+    fn admit(&self, node: NodeId, entry: Entry) -> Attr {
+        let subject = Subject::File { node, file: entry.file };
+        let ino = self.inodes.admit(&subject, entry.attr.ino);
+        Attr { ino, ..entry.attr }
+    }
+
+    fn subject(&self, ino: InodeNo) -> Result<Subject, Errno> {
+        // The kernel names only what it was told of: an unknown number is a file that it has forgotten.
+        self.inodes.find(ino).ok_or(Errno::Stale)
+    }
+
+    /// The node's file behind a number; `synthetic` if the number is one of the mount's own.
+    async fn place(
+        &self,
+        origin: &Origin<'_>,
+        ino: InodeNo,
+        synthetic: Errno,
+    ) -> Result<Place, Errno> {
+        match self.subject(ino)? {
+            Subject::File { node, file } => {
+                Ok(Place { node, file, backing: self.nodes.backing(node)?, is_root: false })
+            }
+            Subject::NodeRoot(node) => self.node_root(origin, node).await,
+            Subject::Top | Subject::Magic | Subject::Link { .. } => Err(synthetic),
+        }
+    }
+
+    async fn node_root(&self, origin: &Origin<'_>, node: NodeId) -> Result<Place, Errno> {
+        let (backing, file) = self.nodes.root(node, origin).await?;
+        Ok(Place { node, file, backing, is_root: true })
+    }
+
+    /// Any open of the file at the same backing, through which an unlinked file can still be reached.
+    fn open_of(&self, ino: InodeNo, writing: bool) -> Option<mfs::types::OpenId> {
+        let handle = self.handles.any_of(ino, writing)?;
+        handle.as_open().map(|open| open.open)
+    }
+
+    /// After a change below the root of a node, what is known of the root is looked at anew.
+    fn touch_root(self: &Arc<Self>, request: &Request, place: &Place) {
+        if place.is_root {
+            self.refresh_root(request.clone(), place.node);
+        }
+    }
+
+    /// Asks for the attributes of a node's root, for the next `stat`; nobody waits for it.
+    fn refresh_root(self: &Arc<Self>, request: Request, node: NodeId) {
+        let fs = self.clone();
+        tokio::spawn(async move {
+            // A node that does not answer keeps the attributes that were last seen.
+            let origin = request.origin();
+            let Ok((backing, file)) = fs.nodes.root(node, &origin).await else { return };
+            if let Ok(attr) = backing.call(&origin, op::GetAttr { file, open: None }).await {
+                fs.nodes.saw_root(node, attr);
+            }
+        });
+    }
+}
+
+/// A name as the kernel gave it.
+pub fn name(name: &std::ffi::OsStr) -> Result<FileName, Errno> {
+    FileName::from_os(name).map_err(Errno::from)
+}

@@ -1,0 +1,86 @@
+//! The nodes behind a mount: the view, the way to each, and what was last seen of their roots.
+//!
+//! A mount begins without any of it (mfsd may not run yet) and is told later; a changed view or another way
+//! concerns the requests that come after.
+//!
+//! Lock order: `Nodes::roots` is a leaf.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use mfs::membership::View;
+use mfs::sync::Mutex;
+use mfs::types::op::Entry;
+use mfs::types::{Attr, Errno, FileId, NodeId};
+
+use super::backing::{Backing, Origin};
+
+/// The ways to the nodes of the view.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    view: ArcSwapOption<View>,
+    ways: ArcSwapOption<Ways>,
+    roots: Mutex<HashMap<NodeId, Attr>>,
+}
+
+/// How nodes are reached.
+#[derive(Debug)]
+pub struct Ways {
+    /// Every node, through its mfsd; without it only this node is reached.
+    pub remote: Option<super::remote::Remote>,
+    /// This node's files directly (dfsa=1).
+    pub local: Option<(NodeId, Arc<super::local::Local>)>,
+}
+
+// === impl Nodes ===
+
+impl Nodes {
+    /// The members as last heard; `None` before anything was heard of them.
+    pub fn view(&self) -> Option<View> {
+        self.view.load().as_deref().cloned()
+    }
+
+    /// Takes a new view.
+    pub fn set_view(&self, view: View) {
+        self.view.store(Some(Arc::new(view)));
+    }
+
+    /// Takes other ways to the nodes; opens made the old way stay with it.
+    pub fn set_ways(&self, ways: Ways) {
+        self.ways.store(Some(Arc::new(ways)));
+    }
+
+    /// The way to a node. Not whether it answers.
+    pub fn backing(&self, node: NodeId) -> Result<Backing, Errno> {
+        let ways = self.ways.load();
+        let ways = ways.as_deref().ok_or(Errno::HostDown)?;
+        match (&ways.local, &ways.remote) {
+            (Some((me, local)), _) if *me == node => Ok(Backing::Local(local.clone())),
+            (_, Some(remote)) => Ok(Backing::Remote(remote.to(node))),
+            _ => Err(Errno::HostDown),
+        }
+    }
+
+    /// The root of a node's tree, asked of the node's session, which knows it once it is connected.
+    pub async fn root(
+        &self,
+        node: NodeId,
+        origin: &Origin<'_>,
+    ) -> Result<(Backing, FileId), Errno> {
+        let backing = self.backing(node)?;
+        let Entry { file, attr } = backing.root(origin).await?;
+        self.roots.lock().entry(node).or_insert(attr);
+        Ok((backing, file))
+    }
+
+    /// Attributes of a node's root when they were last seen.
+    pub fn root_seen(&self, node: NodeId) -> Option<Attr> {
+        self.roots.lock().get(&node).cloned()
+    }
+
+    /// Keeps attributes of a node's root.
+    pub fn saw_root(&self, node: NodeId, attr: Attr) {
+        self.roots.lock().insert(node, attr);
+    }
+}

@@ -1,0 +1,276 @@
+//! The process behind a request, as `/proc` shows it while the request is unanswered.
+//!
+//! Nothing here is cached and nothing is read after the reply: the kernel holds the asking thread in its
+//! system call until then, so what its files say cannot belong to another process of the same number.
+
+use std::collections::HashMap;
+use std::fs;
+use std::str::FromStr;
+
+use mfs::types::{Caller, Capabilities};
+
+/// Who asks, as the kernel's request says: identity and thread id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// File-system user id.
+    pub uid: u32,
+    /// File-system group id.
+    pub gid: u32,
+    /// Thread id; 0 for a process outside this process's pid namespace.
+    pub tid: u32,
+}
+
+/// A process by its number and the moment it started, so that a number used again is another process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProcessId {
+    /// Process id.
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`, clock ticks since boot.
+    pub started: u64,
+}
+
+/// The parts of `/proc/TID/status` that matter to a file system.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Status {
+    tgid: u32,
+    groups: Vec<u32>,
+    umask: u32,
+    effective: u64,
+    pending: u64,
+    blocked: u64,
+    ignored: u64,
+    caught: u64,
+}
+
+/// SIGKILL's bit in the signal masks of `/proc/PID/status`.
+const KILL: u64 = 1 << (libc::SIGKILL - 1);
+
+/// Where the capabilities of capabilities(7) stand in `CapEff`, and what they are here.
+const CAPABILITY_BITS: [(u32, Capabilities); 11] = [
+    (0, Capabilities::CHOWN),
+    (1, Capabilities::DAC_OVERRIDE),
+    (2, Capabilities::DAC_READ_SEARCH),
+    (3, Capabilities::FOWNER),
+    (4, Capabilities::FSETID),
+    (9, Capabilities::LINUX_IMMUTABLE),
+    (21, Capabilities::SYS_ADMIN),
+    (24, Capabilities::SYS_RESOURCE),
+    (27, Capabilities::MKNOD),
+    (28, Capabilities::LEASE),
+    (31, Capabilities::SETFCAP),
+];
+
+/// Most ancestors looked at: a loop through a reused number must end.
+const MAX_ANCESTORS: usize = 1_024;
+
+// === impl Asker ===
+
+impl Asker {
+    /// The caller with its groups, umask and file capabilities, read now.
+    ///
+    /// A process outside our pid namespace cannot be looked at: it is served with the identity that the
+    /// kernel vouches for, without supplementary groups.
+    pub fn caller(self) -> Caller {
+        let identity = Caller {
+            uid: self.uid,
+            gid: self.gid,
+            groups: Default::default(),
+            pid: self.tid,
+            umask: 0,
+            capabilities: if self.uid == 0 { Capabilities::all() } else { Capabilities::empty() },
+        };
+        let Some(status) = self.status() else { return identity };
+        Caller {
+            groups: status.groups.iter().copied().take(Caller::MAX_GROUPS).collect(),
+            pid: status.tgid,
+            umask: status.umask,
+            capabilities: if status.effective != 0 && self.in_our_user_namespace() {
+                file_capabilities(status.effective)
+            } else {
+                Capabilities::empty()
+            },
+            ..identity
+        }
+    }
+
+    /// Whether a signal that the process would act upon is pending, so that EINTR is a true answer.
+    pub fn is_interrupted(self) -> bool {
+        self.status().is_some_and(|s| s.pending & !s.blocked & !s.ignored != 0)
+    }
+
+    /// Whether a signal that ends the process is pending: an operation that waits may end, nobody will
+    /// see its error.
+    pub fn is_killed(self) -> bool {
+        self.status().is_some_and(|s| {
+            let acting = s.pending & !s.blocked & !s.ignored;
+            s.pending & KILL != 0 || acting & !s.caught & !harmless() != 0
+        })
+    }
+
+    /// Whether the thread is in flock(2): fuser passes on no flag that tells it from fcntl(2). `false`
+    /// also where it cannot be read; the lock is then one of byte ranges over the whole file, as on NFS.
+    pub fn is_in_flock(self) -> bool {
+        self.tid != 0
+            && fs::read_to_string(format!("/proc/{}/syscall", self.tid)).is_ok_and(|line| {
+                let number = line.split_whitespace().next().and_then(|n| n.parse().ok());
+                number == Some(libc::SYS_flock)
+            })
+    }
+
+    /// The process of the thread; `None` if it cannot be seen.
+    pub fn process(self) -> Option<ProcessId> {
+        ProcessId::of(self.status()?.tgid)
+    }
+
+    fn status(self) -> Option<Status> {
+        if self.tid == 0 {
+            return None;
+        }
+        fs::read_to_string(format!("/proc/{}/status", self.tid)).ok()?.parse().ok()
+    }
+
+    /// Capabilities of another user namespace are none over our files.
+    fn in_our_user_namespace(self) -> bool {
+        let theirs = fs::read_link(format!("/proc/{}/ns/user", self.tid));
+        match (theirs, fs::read_link("/proc/self/ns/user")) {
+            (Ok(theirs), Ok(ours)) => theirs == ours,
+            _ => false,
+        }
+    }
+}
+
+// === impl ProcessId ===
+
+impl ProcessId {
+    /// The process that has this number now.
+    pub fn of(pid: u32) -> Option<Self> {
+        Some(Self { pid, started: stat_of(pid)?.1 })
+    }
+
+    /// The process and its ancestors, the nearest first.
+    pub fn lineage(self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self), |process| {
+            let (parent, _) = stat_of(process.pid)?;
+            if parent == 0 { None } else { Self::of(parent) }
+        })
+        .take(MAX_ANCESTORS)
+    }
+
+    /// The user the process belongs to.
+    pub fn owner(self) -> Option<u32> {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(format!("/proc/{}", self.pid)).ok().map(|m| m.uid())
+    }
+}
+
+// === impl Status ===
+
+impl FromStr for Status {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let fields: HashMap<_, _> =
+            text.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k, v.trim())).collect();
+        let field = |name| fields.get(name).copied().ok_or(());
+        let mask = |name| u64::from_str_radix(field(name)?, 16).map_err(drop);
+        Ok(Self {
+            tgid: field("Tgid")?.parse().map_err(drop)?,
+            groups: field("Groups")?.split_whitespace().filter_map(|g| g.parse().ok()).collect(),
+            umask: u32::from_str_radix(field("Umask")?, 8).map_err(drop)?,
+            effective: mask("CapEff")?,
+            pending: mask("SigPnd")? | mask("ShdPnd")?,
+            blocked: mask("SigBlk")?,
+            ignored: mask("SigIgn")?,
+            caught: mask("SigCgt")?,
+        })
+    }
+}
+
+/// Signals whose default is not to end the process (signal(7)).
+const fn harmless() -> u64 {
+    1 << (libc::SIGCHLD - 1)
+        | 1 << (libc::SIGCONT - 1)
+        | 1 << (libc::SIGURG - 1)
+        | 1 << (libc::SIGWINCH - 1)
+        | 1 << (libc::SIGSTOP - 1)
+        | 1 << (libc::SIGTSTP - 1)
+        | 1 << (libc::SIGTTIN - 1)
+        | 1 << (libc::SIGTTOU - 1)
+}
+
+fn file_capabilities(effective: u64) -> Capabilities {
+    CAPABILITY_BITS
+        .iter()
+        .filter(|(bit, _)| effective >> bit & 1 == 1)
+        .map(|(_, capability)| *capability)
+        .collect()
+}
+
+/// Parent and start time of a process (proc_pid_stat(5)).
+fn stat_of(pid: u32) -> Option<(u32, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses, which may itself hold parentheses and spaces.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    Some((parent, fields.nth(17)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn me() -> Asker {
+        let uid = rustix::process::getuid().as_raw();
+        let gid = rustix::process::getgid().as_raw();
+        Asker { uid, gid, tid: rustix::thread::gettid().as_raw_nonzero().get() as u32 }
+    }
+
+    #[test]
+    fn a_caller_has_the_groups_and_the_process_of_its_thread() {
+        let caller = std::thread::spawn(|| me().caller()).join().unwrap();
+        assert_eq!(caller.pid, std::process::id());
+        let groups = rustix::process::getgroups().unwrap();
+        let groups: Vec<u32> = groups.into_iter().map(|g| g.as_raw()).collect();
+        assert_eq!(caller.groups.as_slice(), groups);
+    }
+
+    #[test]
+    fn a_caller_out_of_sight_keeps_the_kernels_identity() {
+        let caller = Asker { uid: 1000, gid: 100, tid: 0 }.caller();
+        assert_eq!((caller.uid, caller.gid, caller.groups.len()), (1000, 100, 0));
+        assert_eq!(caller.capabilities, Capabilities::empty());
+        assert_eq!(Asker { uid: 0, gid: 0, tid: 0 }.caller().capabilities, Capabilities::all());
+    }
+
+    #[test]
+    fn capabilities_are_those_of_the_mask() {
+        assert_eq!(file_capabilities(0), Capabilities::empty());
+        assert_eq!(file_capabilities(1 << 27 | 1), Capabilities::CHOWN | Capabilities::MKNOD);
+        assert_eq!(file_capabilities(u64::MAX), Capabilities::all());
+    }
+
+    #[test]
+    fn the_lineage_goes_up_to_the_first_process() {
+        let me = ProcessId::of(std::process::id()).unwrap();
+        let lineage: Vec<_> = me.lineage().collect();
+        assert_eq!(lineage[0], me);
+        assert!(lineage.len() > 1, "a test has a parent");
+        assert!(me.owner().is_some());
+    }
+
+    #[test]
+    fn a_blocked_or_ignored_signal_interrupts_nothing() {
+        let status = |pending: &str, blocked: &str| {
+            format!(
+                "Tgid:\t1\nGroups:\t4 5 \nUmask:\t0022\nCapEff:\t0\nSigPnd:\t{pending}\n\
+                 ShdPnd:\t0\nSigBlk:\t{blocked}\nSigIgn:\t0\nSigCgt:\t0\n"
+            )
+            .parse::<Status>()
+            .unwrap()
+        };
+        let waiting = status("2", "2");
+        assert_eq!(waiting.pending & !waiting.blocked, 0);
+        assert_eq!(status("2", "0").groups, [4, 5]);
+        assert_eq!(status("2", "0").umask, 0o22);
+    }
+}

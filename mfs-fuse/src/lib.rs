@@ -1,0 +1,13 @@
+//! The mount of a cluster: the kernel on one side, the nodes on the other.
+//!
+//! `fs` is the mounted tree without a kernel; `session`, `dispatch`, `reply` and `passthrough` are the port
+//! to the kernel, the only places that name `fuser`; `mount` understands mount(8); `serve` puts them together.
+
+mod caps;
+mod dispatch;
+pub mod fs;
+pub mod mount;
+mod passthrough;
+mod reply;
+pub mod serve;
+pub mod session;

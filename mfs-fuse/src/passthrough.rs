@@ -1,0 +1,125 @@
+//! Local files given to the kernel (FUSE_PASSTHROUGH): one backing id per inode, shared by its opens.
+//!
+//! The kernel wants all opens of an inode to use the same backing id, or none of them. So the decision is
+//! made per file system: where the first file of one is refused (it is stacked too deep, or of no use), no
+//! other is tried, and its files go through this process.
+//!
+//! Lock order: `Passthrough::inner` is a leaf; the ioctl under it does not sleep on I/O.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use fuser::BackingId;
+use mfs::sync::Mutex;
+use mfs::telemetry::metrics::MOUNT_PASSTHROUGH_OPENS;
+use mfs::types::InodeNo;
+use rustix::fs::{AtFlags, StatxFlags};
+use rustix::thread::CapabilitySet;
+
+/// The backing files of a mount.
+#[derive(Debug, Default)]
+pub(crate) struct Passthrough {
+    /// The kernel offers it (Linux 6.9).
+    offered: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    files: HashMap<InodeNo, Shared>,
+    /// Mounts whose files the kernel does not take.
+    refused: HashSet<u64>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    id: Arc<BackingId>,
+    opens: usize,
+}
+
+// === impl Passthrough ===
+
+impl Passthrough {
+    /// Says whether the kernel has it.
+    pub(crate) fn offer(&self, offered: bool) {
+        self.offered.store(offered, Relaxed);
+    }
+
+    /// The backing id for one more open of the inode, whose local file is `file`; `register` gives a file
+    /// to the kernel. `None`: this open, and every other of its file system, goes through this process.
+    pub(crate) fn attach(
+        &self,
+        ino: InodeNo,
+        file: BorrowedFd<'_>,
+        register: impl FnOnce(BorrowedFd<'_>) -> io::Result<BackingId>,
+    ) -> Option<Arc<BackingId>> {
+        if !self.offered.load(Relaxed) {
+            return None;
+        }
+        let mut inner = self.inner.lock();
+        if let Some(shared) = inner.files.get_mut(&ino) {
+            shared.opens += 1;
+            MOUNT_PASSTHROUGH_OPENS.add_one();
+            return Some(shared.id.clone());
+        }
+        let mount = mount_id(file)?;
+        if inner.refused.contains(&mount) {
+            return None;
+        }
+        match without_privileges(|| register(file)) {
+            Ok(id) => {
+                let id = Arc::new(id);
+                inner.files.insert(ino, Shared { id: id.clone(), opens: 1 });
+                MOUNT_PASSTHROUGH_OPENS.add_one();
+                Some(id)
+            }
+            Err(error) => {
+                if inner.refused.insert(mount) {
+                    tracing::info!(
+                        mount,
+                        %error,
+                        "the kernel does not take files of this mount as backing files; \
+                         they are read and written by mfs-fuse"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// An open of the inode was released; does nothing if it was none of those attached.
+    pub(crate) fn detach(&self, ino: InodeNo) {
+        let mut inner = self.inner.lock();
+        if let Some(shared) = inner.files.get_mut(&ino) {
+            shared.opens -= 1;
+            if shared.opens == 0 {
+                inner.files.remove(&ino);
+            }
+        }
+    }
+}
+
+/// Gives a file to the kernel while this thread lacks the privileges that the kernel would keep with it:
+/// written with them, a file would keep its set-user-id bit, and reserved blocks would be used.
+fn without_privileges<T>(register: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let all = rustix::thread::capabilities(None)?;
+    let mut fewer = all;
+    fewer.effective -= CapabilitySet::FSETID | CapabilitySet::SYS_RESOURCE;
+    rustix::thread::set_capabilities(None, fewer)?;
+    let registered = register();
+    if let Err(error) = rustix::thread::set_capabilities(None, all) {
+        // A thread that goes on without its privileges would fail at random later.
+        tracing::error!(%error, "capabilities could not be restored");
+        std::process::abort();
+    }
+    registered
+}
+
+/// The mount that a file was opened on.
+fn mount_id(file: BorrowedFd<'_>) -> Option<u64> {
+    let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id)
+}

@@ -1,0 +1,69 @@
+//! The daemon of a mount: puts the parts together, serves until the mount is gone, and clears up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::fs::{MountedFs, Terms};
+use crate::mount::MountConfig;
+use crate::session::{self, KernelMount, Place};
+
+/// Longest time given at the end to tell nodes that their files are closed; sessions end by themselves.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Mounts, calls `ready` when the mount answers, and returns when it is gone.
+///
+/// # Errors
+/// There is no mount, with the reason; or the kernel broke the session off.
+pub fn serve(config: MountConfig, ready: &mut dyn FnMut()) -> anyhow::Result<()> {
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("mfs-mount")
+        .enable_all()
+        .build()
+        .context("the threads of the mount could not be started")?;
+    let fs = MountedFs::new(Terms { timeo: config.timeout, hard: config.hard });
+    let place =
+        Place { source: &config.source, mountpoint: &config.mountpoint, flags: config.flags };
+    let mount = KernelMount::begin(fs.clone(), &place, runtime.handle().clone())?;
+    tracing::info!(mountpoint = %config.mountpoint.display(), "mounted");
+    runtime.spawn(detach_on_signal(config.mountpoint.clone()));
+    ready();
+    let ended = mount.wait().context("the kernel broke off the mount");
+    runtime.block_on(say_farewell(fs));
+    runtime.shutdown_background();
+    tracing::info!(mountpoint = %config.mountpoint.display(), "unmounted");
+    ended
+}
+
+async fn say_farewell(fs: Arc<MountedFs>) {
+    if tokio::time::timeout(FAREWELL, fs.release_all()).await.is_err() {
+        tracing::debug!(
+            "not every open could be released; the nodes end the session by themselves"
+        );
+    }
+}
+
+/// Whoever ends the daemon wants the mount to go: it goes when its last user does.
+async fn detach_on_signal(mountpoint: std::path::PathBuf) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be caught; end the mount with umount");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // On a thread of its own: taking a mount away waits for requests that are under way.
+        let place = mountpoint.clone();
+        let detached = tokio::task::spawn_blocking(move || session::detach(&place)).await;
+        if detached.is_err() {
+            tracing::error!("the mount could not be taken away");
+        }
+    }
+}

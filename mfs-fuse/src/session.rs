@@ -1,0 +1,196 @@
+//! The kernel session of a mount: opens /dev/fuse, mounts with mount(2), serves until the mount is gone.
+//!
+//! Mounted by ourselves and not by fuser, so that the type is `fuse.mfs`, the source is that of the fstab
+//! line, and the place can be detached later.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use fuser::{Session, SessionACL};
+use rustix::fs::{FsWord, Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::dispatch::Port;
+use crate::fs::MountedFs;
+use crate::passthrough::Passthrough;
+
+/// The type of these mounts, as findmnt(8) shows it.
+pub const FILE_SYSTEM_TYPE: &str = "fuse.mfs";
+
+/// Threads that take requests from the kernel: at least as many, so that a slow start of one does not hold
+/// up the others.
+const MIN_READERS: usize = 4;
+
+/// How far the kernel reads ahead of a mapping, KiB. Its default of 128 is an eighth of one request.
+const READ_AHEAD_KIB: u32 = 4_096;
+
+/// `f_type` of overlayfs (statfs(2)).
+const OVERLAYFS_MAGIC: FsWord = 0x794c_7630;
+
+/// Where and how to mount.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    /// First field of the fstab line.
+    pub source: &'a OsStr,
+    /// An existing directory, absolute.
+    pub mountpoint: &'a Path,
+    /// Flags of mount(2).
+    pub flags: MountFlags,
+}
+
+/// A mount that answers. Dropping it leaves the mount and its threads alone.
+#[derive(Debug)]
+pub struct KernelMount {
+    mountpoint: PathBuf,
+    readers: JoinHandle<io::Result<()>>,
+}
+
+/// Why there is no mount.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// No device.
+    #[error("/dev/fuse cannot be opened ({0}): modprobe fuse")]
+    Device(io::Error),
+    /// mount(2) failed.
+    #[error("cannot mount on {}: {error}{}", .mountpoint.display(), remedy(.error))]
+    Mount {
+        /// Where.
+        mountpoint: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The source holds a NUL.
+    #[error("the source of the mount must not hold a NUL")]
+    Source,
+    /// The kernel and fuser did not agree.
+    #[error("the kernel's FUSE does not work with this program: {0}")]
+    Handshake(io::Error),
+    /// No threads.
+    #[error("the threads of the mount could not be started: {0}")]
+    Threads(io::Error),
+}
+
+// === impl KernelMount ===
+
+impl KernelMount {
+    /// Mounts `fs`; operations run on `runtime`. When this returns the mount answers.
+    ///
+    /// # Errors
+    /// A sentence for the administrator; nothing stays mounted.
+    pub fn begin(
+        fs: Arc<MountedFs>,
+        place: &Place<'_>,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Self, MountError> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let device = rustix::fs::open("/dev/fuse", flags, Mode::empty())
+            .map_err(|error| MountError::Device(error.into()))?;
+        mount(&device, place)?;
+        // From here on an error must take the mount away again.
+        let detach = |error| {
+            detach(place.mountpoint);
+            error
+        };
+        let port = Port {
+            fs,
+            runtime,
+            passthrough: Arc::new(Passthrough::default()),
+            stack_depth: stack_depth(),
+        };
+        let readers = std::thread::available_parallelism().map_or(1, usize::from).max(MIN_READERS);
+        let mut config = fuser::Config::default();
+        config.n_threads = Some(readers);
+        config.clone_fd = true;
+        let session = Session::from_fd(port, device, SessionACL::All, config)
+            .map_err(MountError::Handshake)
+            .map_err(detach)?;
+        set_read_ahead(place.mountpoint);
+        let readers = std::thread::Builder::new()
+            .name("mfs-kernel".to_owned())
+            .spawn(move || session.run())
+            .map_err(MountError::Threads)
+            .map_err(detach)?;
+        Ok(Self { mountpoint: place.mountpoint.to_owned(), readers })
+    }
+
+    /// Waits until the mount is gone: unmounted, and the last process has left it.
+    ///
+    /// # Errors
+    /// The kernel broke off the session.
+    pub fn wait(self) -> io::Result<()> {
+        self.readers.join().unwrap_or_else(|_| Err(io::Error::other("a reader thread panicked")))
+    }
+
+    /// Where it is mounted.
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+}
+
+/// Takes a mount away: at once if nobody uses it, else when the last process has left it.
+pub fn detach(mountpoint: &Path) {
+    if rustix::mount::unmount(mountpoint, UnmountFlags::empty()).is_err() {
+        // Busy, or gone already; the second is what was wanted.
+        let _ = rustix::mount::unmount(mountpoint, UnmountFlags::DETACH);
+    }
+}
+
+fn mount(device: &OwnedFd, place: &Place<'_>) -> Result<(), MountError> {
+    use std::os::unix::ffi::OsStrExt;
+    // Everybody may use it, the kernel checks permissions (as POSIX_ACL would make it do anyway), and the
+    // kernel's number of the root's mode is octal.
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
+        device.as_raw_fd()
+    );
+    let options = CString::new(options).map_err(|_| MountError::Source)?;
+    let source = CString::new(place.source.as_bytes()).map_err(|_| MountError::Source)?;
+    let flags = place.flags | MountFlags::NODEV;
+    rustix::mount::mount(&source, place.mountpoint, FILE_SYSTEM_TYPE, flags, options.as_c_str())
+        .map_err(|error| MountError::Mount {
+            mountpoint: place.mountpoint.to_owned(),
+            error: error.into(),
+        })
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ": only root can mount",
+        io::ErrorKind::NotFound => ": make the directory first",
+        _ if error.raw_os_error() == Some(libc::ENODEV) => ": modprobe fuse",
+        _ => "",
+    }
+}
+
+/// How deep backing files may lie in stacked file systems. 2 is needed where the root is an overlay; but
+/// with 2 nothing can be stacked on this mount, so that elsewhere it is 1.
+fn stack_depth() -> u32 {
+    match rustix::fs::statfs("/") {
+        Ok(root) if root.f_type == OVERLAYFS_MAGIC => 2,
+        _ => 1,
+    }
+}
+
+/// Raises the read-ahead of the mount. The device number comes from mountinfo: asking the mount itself
+/// would wait for the threads that are about to start.
+fn set_read_ahead(mountpoint: &Path) {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(table) = std::fs::read("/proc/self/mountinfo") else { return };
+    let wanted = mountpoint.as_os_str().as_bytes();
+    let device = table
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let fields: Vec<_> = line.split(|byte| *byte == b' ').collect();
+            (*fields.get(4)? == wanted).then(|| String::from_utf8_lossy(fields[2]).into_owned())
+        })
+        .next_back();
+    let Some(device) = device else { return };
+    let knob = format!("/sys/class/bdi/{device}/read_ahead_kb");
+    if let Err(error) = std::fs::write(&knob, READ_AHEAD_KIB.to_string()) {
+        tracing::debug!(%knob, %error, "the read-ahead stays at the kernel's default");
+    }
+}
