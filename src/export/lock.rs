@@ -1,0 +1,192 @@
+//! Locks of applications, taken on the real file, so that they exclude local processes too.
+//!
+//! A range lock belongs to an owner: it is taken on an open description of that owner's own (OFD),
+//! since a lock of the process (F_SETLK) would be the daemon's, one for all callers. flock(2) belongs to
+//! the open, and is taken on the open's description. Nothing here waits.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+use super::hidden::inode_key;
+use super::mounts::{reopen, stat};
+use super::open_file::{Body, OpenFile};
+use super::pinned::InodeKey;
+use super::sys;
+use super::tenant::Description;
+use crate::types::op::{HeldLock, LockFamily, LockKind, LockRange};
+use crate::types::{Errno, LockOwner};
+
+impl OpenFile {
+    /// Which range lock stands in the way of this one.
+    ///
+    /// # Errors
+    /// Those of fcntl(2) with F_OFD_GETLK.
+    pub fn get_lock(
+        &self,
+        owner: LockOwner,
+        kind: LockKind,
+        range: LockRange,
+    ) -> Result<HeldLock, Errno> {
+        let free = HeldLock { kind: LockKind::Unlock, range, pid: 0 };
+        if kind == LockKind::Unlock {
+            return Err(Errno::Inval);
+        }
+        let description = self.0.tenant.owners.lock().get(&(self.inode()?, owner)).cloned();
+        let conflict = match description {
+            // Its own description, or it would be told of its own locks.
+            Some(description) => sys::get_range_lock(&description.fd, kind, range)?,
+            None => sys::get_range_lock(self.data()?, kind, range)?,
+        };
+        Ok(conflict.map_or(free, |found| HeldLock {
+            kind: found.kind,
+            range: found.range,
+            pid: found.pid,
+        }))
+    }
+
+    /// Takes, changes or releases a lock.
+    ///
+    /// # Errors
+    /// EAGAIN if another holds one in its way; EBADF if the open does not permit it.
+    pub fn set_lock(
+        &self,
+        owner: LockOwner,
+        family: LockFamily,
+        kind: LockKind,
+        range: LockRange,
+    ) -> Result<(), Errno> {
+        match family {
+            LockFamily::Flock => self.flock(kind),
+            LockFamily::Range => self.set_range_lock(owner, kind, range),
+        }
+    }
+
+    /// Releases all range locks of an owner on this file: close(2) of any of its descriptors does.
+    ///
+    /// # Errors
+    /// Those of looking at the file.
+    pub fn release_owner(&self, owner: LockOwner) -> Result<(), Errno> {
+        if matches!(self.0.body, Body::File(_)) {
+            let description = self.0.tenant.owners.lock().remove(&(self.inode()?, owner));
+            drop(description); // closes it, and with it go its locks
+        }
+        Ok(())
+    }
+
+    fn flock(&self, kind: LockKind) -> Result<(), Errno> {
+        let fd = self.as_fd().ok_or(Errno::OpNotSupp)?;
+        Ok(flock(
+            fd,
+            match kind {
+                LockKind::Shared => FlockOperation::NonBlockingLockShared,
+                LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
+                LockKind::Unlock => FlockOperation::NonBlockingUnlock,
+            },
+        )?)
+    }
+
+    fn set_range_lock(
+        &self,
+        owner: LockOwner,
+        kind: LockKind,
+        range: LockRange,
+    ) -> Result<(), Errno> {
+        let permitted = match kind {
+            LockKind::Shared => self.access().reads(),
+            LockKind::Exclusive => self.access().writes(),
+            LockKind::Unlock => true,
+        };
+        if !permitted {
+            return Err(Errno::BadF);
+        }
+        let key = (self.inode()?, owner);
+        // Held over the system call, which does not wait, so that two requests of one owner do not make
+        // two descriptions that exclude each other.
+        let mut owners = self.0.tenant.owners.lock();
+        let description = match owners.get(&key) {
+            Some(held) if held.writes || kind != LockKind::Exclusive => Arc::clone(held),
+            Some(held) => {
+                let wider = self.describe()?;
+                held.move_shared_locks_to(&wider)?;
+                owners.insert(key, Arc::clone(&wider));
+                wider
+            }
+            None if kind == LockKind::Unlock => return Ok(()),
+            None => self.describe()?,
+        };
+        sys::set_range_lock(&description.fd, kind, range)?;
+        if kind == LockKind::Unlock && range == LockRange::ALL {
+            owners.remove(&key);
+        } else {
+            owners.entry(key).or_insert(description);
+        }
+        Ok(())
+    }
+
+    /// A new description that can carry what this open may lock.
+    fn describe(&self) -> Result<Arc<Description>, Errno> {
+        let slot = self.0.tenant.budget.take()?;
+        let writes = self.access().writes();
+        // With the server's own rights: the open has established the caller's. For reading too, since
+        // the owner may have a second open for reading and lock through that.
+        let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
+        let fd = reopen(self.data()?, flags)?;
+        Ok(Arc::new(Description { fd, writes, _slot: slot }))
+    }
+
+    fn inode(&self) -> Result<InodeKey, Errno> {
+        Ok(inode_key(&stat(self.data()?.as_fd())?))
+    }
+}
+
+// === impl Description ===
+
+impl Description {
+    /// Takes on another description the locks that this one has, which are shared ones, since it is not
+    /// open for writing; shared locks do not exclude each other, so at no moment are they given up.
+    fn move_shared_locks_to(&self, other: &Self) -> Result<(), Errno> {
+        for range in self.locked_ranges()? {
+            sys::set_range_lock(&other.fd, LockKind::Shared, range)?;
+        }
+        Ok(())
+    }
+
+    /// The ranges locked on this description, as the kernel lists them.
+    fn locked_ranges(&self) -> Result<Vec<LockRange>, Errno> {
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
+        Ok(std::fs::read_to_string(path)?.lines().filter_map(locked_range).collect())
+    }
+}
+
+/// The range in a line `lock: 1: OFDLCK ADVISORY READ -1 fd:00:1234 0 EOF` of fdinfo (proc(5)).
+fn locked_range(line: &str) -> Option<LockRange> {
+    let mut words = line.strip_prefix("lock:")?.split_whitespace().skip(1);
+    if words.next()? != "OFDLCK" {
+        return None;
+    }
+    let mut words = words.skip(4);
+    let start = words.next()?.parse().ok()?;
+    let end = match words.next()? {
+        "EOF" => u64::MAX,
+        end => end.parse().ok()?,
+    };
+    Some(LockRange { start, end })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_list_of_locks_is_read() {
+        let range = |line: &str| locked_range(line).map(|range| (range.start, range.end));
+        let line = "lock:\t1: OFDLCK  ADVISORY  READ -1 fe:00:131 10 19";
+        assert_eq!(range(line), Some((10, 19)));
+        assert_eq!(range(&line.replace("19", "EOF")), Some((10, u64::MAX)));
+        assert_eq!(range(&line.replace("OFDLCK", "FLOCK")), None);
+        assert_eq!(range("flags:\t0100000"), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! `OpenFile`: an open file or directory, as a session owns it.
+//!
+//! Its operations are in `io`, `readdir`, `attr` and `lock`. What changes data is done with the
+//! identity of who opened it, as the kernel does with a descriptor.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use super::fd_budget::FdSlot;
+use super::impersonate::Impersonation;
+use super::mounts::{Mount, reopen};
+use super::sys;
+use super::tenant::Tenant;
+use super::tree::{Found, Node, Tree};
+use crate::sync::Mutex;
+use crate::telemetry::instruments::Held;
+use crate::telemetry::metrics as m;
+use crate::types::{Access, AccessMode, Attr, Caller, Errno, FileId, FileKind, InodeNo, OpenFlags};
+
+/// An open file or directory. Clones share it; it is closed when the last is dropped.
+#[derive(Debug, Clone)]
+pub struct OpenFile(pub(super) Arc<Opened>);
+
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) tree: Arc<Tree>,
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) file: FileId,
+    pub(super) number: InodeNo,
+    pub(super) access: Access,
+    pub(super) flags: OpenFlags,
+    pub(super) opener: Caller,
+    /// Held while a system call uses the description's own position: appends, seeks, listings.
+    pub(super) position: Mutex<()>,
+    pub(super) body: Body,
+    _slot: FdSlot,
+    _counted: Held,
+}
+
+/// What is behind an open.
+#[derive(Debug)]
+pub(super) enum Body {
+    File(Arc<OwnedFd>),
+    Directory(Arc<OwnedFd>, Arc<Mount>),
+    /// The empty directory in place of a mount that is not entered.
+    Barred(Attr),
+}
+
+// === impl OpenFile ===
+
+impl OpenFile {
+    /// Opens what an O_PATH descriptor has found, with the caller's rights.
+    ///
+    /// # Errors
+    /// Those of open(2); ENXIO for a FIFO, socket or device: those are local objects of each node.
+    pub(super) fn open(
+        tree: &Arc<Tree>,
+        caller: &Caller,
+        node: &Node,
+        access: Access,
+        flags: OpenFlags,
+        tenant: &Arc<Tenant>,
+    ) -> Result<Self, Errno> {
+        let slot = tenant.budget.take()?;
+        let body = match node {
+            Node::Barred(_) if access.writes() => return Err(Errno::IsDir),
+            Node::Barred(_) => Body::Barred(tree.attr(node)?),
+            Node::File(found) => {
+                let fd = Arc::new(open_found(caller, found, access, flags)?);
+                Body::of(found, fd)?
+            }
+        };
+        Self::new(tree, caller, node, access, flags, tenant, (body, slot))
+    }
+
+    /// Takes over a file that was just created.
+    pub(super) fn created(
+        tree: &Arc<Tree>,
+        caller: &Caller,
+        node: &Node,
+        access: Access,
+        flags: OpenFlags,
+        tenant: &Arc<Tenant>,
+        (fd, slot): (OwnedFd, FdSlot),
+    ) -> Result<Self, Errno> {
+        Self::new(tree, caller, node, access, flags, tenant, (Body::File(Arc::new(fd)), slot))
+    }
+
+    fn new(
+        tree: &Arc<Tree>,
+        caller: &Caller,
+        node: &Node,
+        access: Access,
+        flags: OpenFlags,
+        tenant: &Arc<Tenant>,
+        (body, slot): (Body, FdSlot),
+    ) -> Result<Self, Errno> {
+        let file = tree.file_id(node)?;
+        if let Body::File(fd) | Body::Directory(fd, _) = &body {
+            tree.opens.note(&file, fd);
+        }
+        Ok(Self(Arc::new(Opened {
+            tree: Arc::clone(tree),
+            tenant: Arc::clone(tenant),
+            file,
+            number: tree.number(node),
+            access,
+            flags,
+            opener: caller.clone(),
+            position: Mutex::new(()),
+            body,
+            _slot: slot,
+            _counted: m::SERVER_OPENS.hold(),
+        })))
+    }
+
+    /// The file's id.
+    pub fn file(&self) -> &FileId {
+        &self.0.file
+    }
+
+    /// What it was opened for.
+    pub fn access(&self) -> Access {
+        self.0.access
+    }
+
+    /// The flags it was opened with.
+    pub fn flags(&self) -> OpenFlags {
+        self.0.flags
+    }
+
+    /// The descriptor, for the kernel's passthrough; `None` for the directory in place of a mount that
+    /// is not entered.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0.body {
+            Body::File(fd) | Body::Directory(fd, _) => Some(fd.as_fd()),
+            Body::Barred(_) => None,
+        }
+    }
+
+    /// The descriptor of a regular file.
+    ///
+    /// # Errors
+    /// EISDIR for a directory.
+    pub(super) fn data(&self) -> Result<BorrowedFd<'_>, Errno> {
+        match &self.0.body {
+            Body::File(fd) => Ok(fd.as_fd()),
+            Body::Directory(..) | Body::Barred(_) => Err(Errno::IsDir),
+        }
+    }
+
+    /// The descriptor of a regular file that was opened for writing.
+    ///
+    /// # Errors
+    /// EBADF if it was not.
+    pub(super) fn data_to_write(&self) -> Result<BorrowedFd<'_>, Errno> {
+        if self.0.access.writes() { self.data() } else { Err(Errno::BadF) }
+    }
+}
+
+// === impl Opened ===
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Body::File(fd) | Body::Directory(fd, _) = &self.body {
+            self.tree.opens.forget(&self.file, fd);
+        }
+    }
+}
+
+// === impl Body ===
+
+impl Body {
+    fn of(found: &Found, fd: Arc<OwnedFd>) -> Result<Self, Errno> {
+        Ok(match found.kind()? {
+            FileKind::Directory => Self::Directory(fd, Arc::clone(&found.mount)),
+            _ => Self::File(fd),
+        })
+    }
+}
+
+/// Opens a found file's data. Its kind is decided on the O_PATH descriptor, so nobody can put a FIFO in
+/// its place in between.
+fn open_found(
+    caller: &Caller,
+    found: &Found,
+    access: Access,
+    flags: OpenFlags,
+) -> Result<OwnedFd, Errno> {
+    match found.kind()? {
+        FileKind::Regular => {}
+        FileKind::Directory if access.writes() || flags.contains(OpenFlags::TRUNCATE) => {
+            return Err(Errno::IsDir);
+        }
+        FileKind::Directory => {}
+        FileKind::Symlink => return Err(Errno::Loop),
+        FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
+            return Err(Errno::NxIo);
+        }
+    }
+    let open = kernel_flags(access, flags);
+    if flags.contains(OpenFlags::EXECUTE) && access == Access::Read {
+        // To execute, a program needs x and not r; here its text must be read. So x is checked for the
+        // caller, and the file is opened with the server's own rights (as NFS servers do).
+        {
+            let _as_caller = Impersonation::begin(caller)?;
+            sys::check_access(&found.fd, AccessMode::EXECUTE)?;
+        }
+        return reopen(found.as_fd(), open);
+    }
+    let _as_caller = Impersonation::begin(caller)?;
+    reopen(found.as_fd(), open)
+}
+
+/// The kernel's flags for opening data, without those for creation.
+pub(super) fn kernel_flags(access: Access, flags: OpenFlags) -> OFlags {
+    let mode = match access {
+        Access::Read => OFlags::RDONLY,
+        Access::Write => OFlags::WRONLY,
+        Access::ReadWrite => OFlags::RDWR,
+    };
+    [
+        (OpenFlags::APPEND, OFlags::APPEND),
+        (OpenFlags::TRUNCATE, OFlags::TRUNC),
+        (OpenFlags::DIRECT, OFlags::DIRECT),
+        (OpenFlags::SYNC, OFlags::SYNC),
+        (OpenFlags::DSYNC, OFlags::DSYNC),
+        (OpenFlags::NOATIME, OFlags::NOATIME),
+        (OpenFlags::NONBLOCK, OFlags::NONBLOCK),
+    ]
+    .into_iter()
+    .filter(|(ours, _)| flags.contains(*ours))
+    .fold(mode | OFlags::CLOEXEC | OFlags::NOCTTY, |set, (_, kernel)| set | kernel)
+}

@@ -1,0 +1,42 @@
+//! Which files are open, by their id: the only way to a file that was unlinked meanwhile.
+//!
+//! Lock order: `OpenIndex::by_file` is a leaf.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+
+use crate::sync::Mutex;
+use crate::types::FileId;
+
+/// The open descriptors of an export's files.
+#[derive(Debug, Default)]
+pub(super) struct OpenIndex {
+    by_file: Mutex<HashMap<FileId, Vec<Weak<OwnedFd>>>>,
+}
+
+// === impl OpenIndex ===
+
+impl OpenIndex {
+    /// Notes an open of a file.
+    pub(super) fn note(&self, file: &FileId, fd: &Arc<OwnedFd>) {
+        self.by_file.lock().entry(file.clone()).or_default().push(Arc::downgrade(fd));
+    }
+
+    /// Forgets an open that ends.
+    pub(super) fn forget(&self, file: &FileId, fd: &Arc<OwnedFd>) {
+        let mut by_file = self.by_file.lock();
+        if let Some(opens) = by_file.get_mut(file) {
+            opens.retain(|open| open.as_ptr() != Arc::as_ptr(fd));
+            if opens.is_empty() {
+                by_file.remove(file);
+            }
+        }
+    }
+
+    /// A descriptor of its own on the open file; `None` if it is not open.
+    pub(super) fn find(&self, file: &FileId) -> Option<OwnedFd> {
+        let open = self.by_file.lock().get(file)?.iter().find_map(Weak::upgrade)?;
+        rustix::io::fcntl_dupfd_cloexec(&*open, 0).ok()
+    }
+}

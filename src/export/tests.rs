@@ -1,0 +1,81 @@
+//! What an export must do and refuse, tried on real directories.
+
+use super::*;
+use crate::types::op::{Create, GetAttr, Lookup, MakeDir, Read, ReadDir, Write};
+use crate::types::{Access, FileName, OpenFlags, OpenId};
+
+struct Lab {
+    dir: tempfile::TempDir,
+    export: Export,
+    opens: OpenMap,
+}
+
+fn keys() -> ExportKeys {
+    ExportKeys { seal: [1; 32], inode_numbers: [2; 32] }
+}
+
+fn lab() -> Lab {
+    let dir = tempfile::tempdir().unwrap();
+    let export = Export::open(
+        &ExportSettings::of(dir.path()),
+        &keys(),
+        NodeId::from_digest([3; 32]),
+        FdBudget::new(100),
+    )
+    .unwrap();
+    let opens = OpenMap::new(export.budget(), 50);
+    Lab { dir, export, opens }
+}
+
+fn name(name: &str) -> FileName {
+    FileName::parse(name.as_bytes().to_vec()).unwrap()
+}
+
+#[test]
+fn a_file_is_made_written_listed_and_read() {
+    let Lab { dir, export, opens } = &lab();
+    let root = export.root().unwrap();
+    let caller = Caller::root();
+    let create = Create {
+        parent: root.file.clone(),
+        name: name("a"),
+        open: OpenId::FIRST,
+        mode: 0o640,
+        access: Access::ReadWrite,
+        flags: OpenFlags::empty(),
+    };
+    let made = export.call(&caller, create, opens).unwrap();
+    let write = Write { open: OpenId::FIRST, offset: 0, data: (&b"hello"[..]).into() };
+    assert_eq!(export.call(&caller, write, opens).unwrap().size, 5);
+    let read = Read { open: OpenId::FIRST, offset: 1, size: 100 };
+    assert_eq!(&export.call(&caller, read, opens).unwrap().data[..], b"ello");
+    assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"hello");
+
+    let look = Lookup { parent: root.file.clone(), name: name("a") };
+    let found = export.call(&caller, look, opens).unwrap();
+    assert_eq!((found.file.clone(), found.attr.ino), (made.file, made.attr.ino));
+    assert_eq!((found.attr.size, found.attr.mode), (5, 0o640));
+
+    let sub = MakeDir { parent: root.file.clone(), name: name("sub"), mode: 0o755 };
+    export.call(&caller, sub, opens).unwrap();
+    let open = OpenId::FIRST.next();
+    let open_root = crate::types::op::Open {
+        file: root.file.clone(),
+        open,
+        access: Access::Read,
+        flags: OpenFlags::empty(),
+    };
+    export.call(&caller, open_root, opens).unwrap();
+    let list = ReadDir { open, cookie: 0, limit: 100, attributes: true };
+    let listing = export.call(&caller, list, opens).unwrap();
+    assert!(listing.end);
+    let mut names: Vec<_> = listing.entries.iter().map(|e| e.name.clone()).collect();
+    names.sort();
+    assert_eq!(names, [name("a"), name("sub")]);
+
+    std::fs::remove_file(dir.path().join("a")).unwrap();
+    let attr = GetAttr { file: found.file.clone(), open: None };
+    assert_eq!(export.call(&caller, attr.clone(), opens).unwrap().nlink, 0);
+    opens.forget(OpenId::FIRST);
+    assert_eq!(export.call(&caller, attr, opens), Err(Errno::Stale));
+}
