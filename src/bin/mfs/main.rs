@@ -1,6 +1,7 @@
 //! The `mfs` command: parses, calls, prints. What it does lives in the modules beside.
 
 mod cluster;
+mod demo;
 mod generate;
 mod lab;
 mod stats;
@@ -23,6 +24,8 @@ enum Command {
     Cluster(cluster::Command),
     /// A cluster of several nodes on this machine, in namespaces: to try mfs, to test it
     Lab(lab::Args),
+    /// Show a cluster of three nodes at work on this machine
+    Demo(demo::Args),
     /// Counters of a node: messages, opens, sessions, descriptors
     Stats(stats::Args),
     /// Write manual pages or completions
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Cluster(command) => cluster::run(command),
         Command::Lab(args) => lab::run(args),
+        Command::Demo(args) => demo::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Generate(args) => generate::run(&args, Args::command()),
     };

@@ -114,7 +114,11 @@ impl Up {
             cgroup::create(&lab.home, lab.nodes(), cpus)?;
         }
         let nodes: Vec<LabNode> = lab.nodes().collect();
-        progress.step(&format!("starting {} nodes", nodes.len()));
+        progress.step(&format!(
+            "starting {} node{}",
+            nodes.len(),
+            if nodes.len() == 1 { "" } else { "s" }
+        ));
         for (place, &node) in nodes.iter().enumerate() {
             node::start(lab, node)?;
             progress.count("started", place + 1, nodes.len());
