@@ -1,2 +1,6 @@
 //! The daemon of a node.
+
+mod peer;
+mod rpc;
+
 fn main() {}

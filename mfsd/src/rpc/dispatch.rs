@@ -1,0 +1,458 @@
+//! From a request that was read to its answer: sessions' rules before, execution on a thread that may
+//! block, locks and open files after. What was begun is finished, whatever becomes of its stream.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use mfs::clock;
+use mfs::telemetry::metrics as m;
+use mfs::types::op::{GetAttr, LockKind, Operation, Outcome, SetLock};
+use mfs::types::{Caller, Epoch, Errno, InodeNo, OpenId, RequestId, Slot, Verifier};
+use mfs::wire::{Failure, ProtocolCode, Refusal, Request};
+
+use super::limits::Limits;
+use super::lock_waiters::{LockWaiters, Waiter};
+use super::open_table::{Held, Opening};
+use super::reply_cache::Begun;
+use super::run::{Answer, Responder, Run};
+use super::session::Session;
+use super::tree::{Opens, Tree};
+
+/// Executes the requests of all sessions.
+pub(super) struct Dispatch<T: Tree> {
+    pub(super) tree: T,
+    pub(super) epoch: Epoch,
+    pub(super) verifier: Verifier,
+    pub(super) limits: Limits,
+    pub(super) locks: LockWaiters,
+}
+
+/// One request on its way.
+struct Job<T: Tree> {
+    dispatch: Arc<Dispatch<T>>,
+    session: Arc<Session<T::Open>>,
+    caller: Caller,
+    operation: Operation,
+    /// When the client stops waiting.
+    until: Option<Instant>,
+    sink: Sink,
+    /// Set if the client gives the request up while it waits.
+    given_up: Option<(RequestId, Arc<AtomicBool>)>,
+}
+
+/// Who gets the answer.
+struct Sink {
+    to: Recipient,
+    /// The number under which a file is being opened, and the run of it.
+    opening: Option<(OpenId, Arc<Run>)>,
+}
+
+enum Recipient {
+    /// The sender of a request that may be repeated.
+    Sender(Responder),
+    /// All who sent the once-only request of this slot.
+    Slot(Slot, Arc<Run>),
+    /// All who opened the number.
+    Opening,
+}
+
+/// Whether an operation was executed; if not it may come again under its old sequence number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Executed {
+    Yes,
+    No,
+}
+
+/// A session's open files as one execution sees them.
+struct OpensOf<'a, T: Tree> {
+    tree: &'a T,
+    session: &'a Session<T::Open>,
+    unknown: Cell<Option<OpenId>>,
+}
+
+// === impl Dispatch ===
+
+impl<T: Tree> Dispatch<T> {
+    /// Begins a request. Does not wait; the answer goes to `responder` when there is one.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        session: &Arc<Session<T::Open>>,
+        trust_root: bool,
+        request: Request,
+        responder: Responder,
+    ) {
+        if request.epoch != self.epoch {
+            return responder.refuse(Refusal::new(
+                ProtocolCode::StaleEpoch,
+                format!(
+                    "epoch {} is over, this node's is {}: greet again, then reclaim opens and locks",
+                    request.epoch, self.epoch
+                ),
+            ));
+        }
+        let until = request.deadline.map(|left| clock::now() + left);
+        let mut operation = request.operation;
+        scope_owners(session, &mut operation);
+        let given_up = match &operation {
+            Operation::SetLock(SetLock { wait: true, .. }) => {
+                Some((request.id, Arc::new(AtomicBool::new(false))))
+            }
+            _ => None,
+        };
+        let Some(sink) = enter(session, &mut operation, request.once, responder) else { return };
+        if let Some((id, flag)) = &given_up {
+            session.waits.lock().insert(*id, Arc::clone(flag));
+        }
+        let job = Job {
+            dispatch: Arc::clone(self),
+            session: Arc::clone(session),
+            caller: self.tree.vouch(request.caller, trust_root),
+            operation,
+            until,
+            sink,
+            given_up,
+        };
+        self.tree.spawn(Box::new(move || job.run()));
+    }
+
+    /// Gives up a request of `session` that waits for a lock.
+    pub(super) fn cancel(self: &Arc<Self>, session: &Session<T::Open>, id: RequestId) {
+        let Some(flag) = session.waits.lock().get(&id).map(Arc::clone) else { return };
+        flag.store(true, Ordering::Release);
+        self.sweep_all();
+    }
+
+    /// Tries all locks that are waited for; to be called at intervals.
+    pub(super) fn sweep_all(self: &Arc<Self>) {
+        let files = self.locks.files();
+        if files.is_empty() {
+            return;
+        }
+        let dispatch = Arc::clone(self);
+        self.tree.spawn(Box::new(move || {
+            for ino in files {
+                dispatch.locks.sweep(ino, clock::now());
+            }
+        }));
+    }
+
+    /// Closes what a session owned.
+    pub(super) fn close(self: &Arc<Self>, session: &Session<T::Open>) {
+        let opens = session.end();
+        if opens.is_empty() {
+            return;
+        }
+        let dispatch = Arc::clone(self);
+        self.tree.spawn(Box::new(move || {
+            for held in opens {
+                let ino = held.ino;
+                release_owners(&dispatch.tree, &held);
+                drop(held);
+                dispatch.released(ino);
+            }
+        }));
+    }
+
+    /// Executes, with a panic caught: it concerns this request alone, and its guards have undone what
+    /// they had to while it unwound.
+    fn execute(&self, caller: &Caller, operation: Operation, opens: &OpensOf<'_, T>) -> Answer {
+        let name = operation.name();
+        let executed =
+            catch_unwind(AssertUnwindSafe(|| self.tree.execute(caller, operation, opens)));
+        match executed {
+            Ok(result) => match opens.unknown.get() {
+                None => result.map_err(Failure::File),
+                Some(id) => Err(Failure::Protocol(Refusal::new(
+                    ProtocolCode::UnknownOpen,
+                    format!("this session has no open file {id}: open it again by its file id"),
+                ))),
+            },
+            Err(panic) => {
+                tracing::error!(
+                    "{name} failed inside mfsd, which is a bug: {}. Only this request gets EIO",
+                    panic_text(&*panic)
+                );
+                Err(Failure::File(Errno::Io))
+            }
+        }
+    }
+
+    /// A lock on `ino` may have been released: those who wait for one try again.
+    fn released(&self, ino: Option<InodeNo>) {
+        if let Some(ino) = ino.filter(|ino| self.locks.is_awaited(*ino)) {
+            self.locks.sweep(ino, clock::now());
+        }
+    }
+}
+
+/// Enters a request into the tables of its session. `None` if it is answered, or joined one that runs.
+fn enter<O: Clone>(
+    session: &Session<O>,
+    operation: &mut Operation,
+    once: Option<(Slot, mfs::types::Sequence)>,
+    responder: Responder,
+) -> Option<Sink> {
+    let mut recipient = match once {
+        None => Recipient::Sender(responder),
+        Some((slot, sequence)) => {
+            let begun = session.replies.lock().begin(slot, sequence, operation);
+            match begun {
+                Err(refusal) => {
+                    responder.refuse(refusal);
+                    return None;
+                }
+                Ok(Begun::Repeated(run)) => {
+                    m::SERVER_REPLIES_REMEMBERED.add_one();
+                    run.join(responder);
+                    return None;
+                }
+                Ok(Begun::Execute(run)) => {
+                    run.join(responder);
+                    Recipient::Slot(slot, run)
+                }
+            }
+        }
+    };
+    let id = match operation {
+        Operation::Open(open) => open.open,
+        Operation::Create(create) => create.open,
+        _ => return Some(Sink { to: recipient, opening: None }),
+    };
+    let permit = || Arc::clone(&session.share.opens).try_acquire_owned();
+    let begun = session.opens.lock().begin(id, permit);
+    let refused = match (begun, &mut *operation) {
+        (Ok(Opening::New(run)), _) => {
+            if let Recipient::Sender(responder) = recipient {
+                run.join(responder);
+                recipient = Recipient::Opening;
+            }
+            return Some(Sink { to: recipient, opening: Some((id, run)) });
+        }
+        (Ok(Opening::Running(run)), Operation::Open(_)) => {
+            if let Recipient::Sender(responder) = recipient {
+                run.join(responder);
+            }
+            return None;
+        }
+        (Ok(Opening::Open), Operation::Open(open)) => {
+            // Opened by the first coming of this request: it wants to know of it, and nothing more.
+            *operation = GetAttr { file: open.file.clone(), open: Some(id) }.into();
+            return Some(Sink { to: recipient, opening: None });
+        }
+        (Ok(_), _) => Failure::Protocol(Refusal::new(
+            ProtocolCode::Malformed,
+            format!("open number {id} is in use: a client never uses one twice"),
+        )),
+        (Err(_), _) => Failure::File(Errno::NFile),
+    };
+    Sink { to: recipient, opening: None }.finish(session, Err(refused), Executed::No);
+    None
+}
+
+/// Owners of locks are unique within their session; the tree knows no sessions.
+fn scope_owners<O: Clone>(session: &Session<O>, operation: &mut Operation) {
+    match operation {
+        Operation::Flush(flush) => flush.owner = flush.owner.map(|owner| session.scoped(owner)),
+        Operation::GetLock(lock) => lock.owner = session.scoped(lock.owner),
+        Operation::SetLock(lock) => lock.owner = session.scoped(lock.owner),
+        _ => {}
+    }
+}
+
+fn release_owners<T: Tree>(tree: &T, held: &Held<T::Open>) {
+    for owner in &held.owners {
+        tree.release_owner(&held.file, *owner);
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+}
+
+// === impl Job ===
+
+impl<T: Tree> Job<T> {
+    /// Executes the request; on a thread that may block.
+    fn run(self) {
+        if self.until.is_some_and(|until| clock::now() >= until) {
+            return self.finish(Err(Failure::File(Errno::TimedOut)), Executed::No);
+        }
+        match self.operation.clone() {
+            Operation::SetLock(lock) => self.run_lock(lock),
+            operation => self.run_once(operation),
+        }
+    }
+
+    fn run_once(self, operation: Operation) {
+        // Before: a release takes the open file, and its number, out of the table.
+        let freed = match &operation {
+            Operation::Release(release) => self.session.opens.lock().ino(release.open),
+            Operation::Flush(flush) if flush.owner.is_some() => {
+                self.session.opens.lock().ino(flush.open)
+            }
+            _ => None,
+        };
+        if let Operation::Flush(flush) = &operation
+            && let Some(owner) = flush.owner
+        {
+            self.session.opens.lock().forget_owner(flush.open, owner);
+        }
+        let answer = self.attempt(operation);
+        self.note(&answer);
+        let dispatch = Arc::clone(&self.dispatch);
+        self.finish(answer, Executed::Yes);
+        dispatch.released(freed);
+    }
+
+    fn attempt(&self, operation: Operation) -> Answer {
+        let opens =
+            OpensOf { tree: &self.dispatch.tree, session: &self.session, unknown: Cell::new(None) };
+        self.dispatch.execute(&self.caller, operation, &opens)
+    }
+
+    /// Notes what an answer says for the tables and the figures.
+    fn note(&self, answer: &Answer) {
+        let (Ok(outcome), operation) = (answer, &self.operation) else { return };
+        match (operation, outcome) {
+            (Operation::Open(open), Outcome::Attr(attr)) => {
+                self.session.opens.lock().identify(open.open, attr.ino);
+            }
+            (Operation::Create(create), Outcome::Created(entry)) => {
+                self.session.opens.lock().identify(create.open, entry.attr.ino);
+            }
+            (_, Outcome::Data(read)) => m::SERVER_READ_BYTES.add(read.data.len() as u64),
+            (_, Outcome::Written(written)) => {
+                m::SERVER_WRITTEN_BYTES.add(u64::from(written.size));
+            }
+            _ => {}
+        }
+    }
+
+    fn run_lock(self, lock: SetLock) {
+        let answer = self.attempt_lock(&lock);
+        let held = matches!(answer, Err(Failure::File(Errno::Again)));
+        let ino = self.session.opens.lock().ino(lock.open);
+        match (held && lock.wait, ino) {
+            (true, Some(ino)) => self.wait(lock, ino),
+            _ => {
+                let dispatch = Arc::clone(&self.dispatch);
+                let freed = ino.filter(|_| answer.is_ok() && lock.kind != LockKind::Exclusive);
+                self.finish(answer, Executed::Yes);
+                // A shared lock in place of an exclusive one lets others in, too.
+                dispatch.released(freed);
+            }
+        }
+    }
+
+    /// Tries a lock once, and remembers with the open file who has it.
+    fn attempt_lock(&self, lock: &SetLock) -> Answer {
+        let file = self.session.opens.lock().find(lock.open);
+        let answer = self.attempt(SetLock { wait: false, ..lock.clone() }.into());
+        if answer.is_ok()
+            && lock.kind != LockKind::Unlock
+            && !self.session.opens.lock().note_owner(lock.open, lock.owner)
+            && let Some(file) = file
+        {
+            // Released, or the session ended, while the lock was taken: nobody would give it back.
+            self.dispatch.tree.release_owner(&file, lock.owner);
+        }
+        answer
+    }
+
+    /// Queues for a lock that is held.
+    fn wait(self, lock: SetLock, ino: InodeNo) {
+        let longest = clock::now() + self.dispatch.limits.lock_wait;
+        let deadline = self.until.map_or(longest, |until| until.min(longest));
+        let flag = self.given_up.as_ref().map(|(_, flag)| Arc::clone(flag));
+        let dispatch = Arc::clone(&self.dispatch);
+        let job = Arc::new(self);
+        let trying = Arc::clone(&job);
+        let attempt = move || {
+            if trying.session.ended.is_cancelled() {
+                return Err(Failure::File(Errno::NoLck));
+            }
+            trying.attempt_lock(&lock).map(|_| ())
+        };
+        let answer = move |result: Result<(), Failure>| {
+            if let Some(job) = Arc::into_inner(job) {
+                job.finish(result.map(Outcome::Done), Executed::Yes);
+            }
+        };
+        let waiter = Waiter::new(deadline, flag.unwrap_or_default(), attempt, answer);
+        dispatch.locks.add(ino, waiter);
+        // It may have been released between the attempt and now.
+        dispatch.locks.sweep(ino, clock::now());
+    }
+
+    fn finish(self, answer: Answer, executed: Executed) {
+        if let Some((id, _)) = &self.given_up {
+            self.session.waits.lock().remove(id);
+        }
+        self.sink.finish(&self.session, answer, executed);
+    }
+}
+
+// === impl Sink ===
+
+impl Sink {
+    /// Gives the answer to all who are to have it.
+    fn finish<O: Clone>(self, session: &Session<O>, answer: Answer, executed: Executed) {
+        if let Some((id, _)) = &self.opening
+            && answer.is_err()
+        {
+            session.opens.lock().give_up(*id);
+        }
+        match self.to {
+            // Nothing is being opened then: `enter` made it a recipient of the open's run.
+            Recipient::Sender(responder) => return responder.send(answer),
+            Recipient::Slot(slot, run) => {
+                // What the protocol refused was not executed either.
+                if executed == Executed::No || matches!(answer, Err(Failure::Protocol(_))) {
+                    session.replies.lock().forget(slot, &run);
+                }
+                run.finish(answer.clone());
+            }
+            Recipient::Opening => {}
+        }
+        if let Some((_, run)) = self.opening {
+            run.finish(answer);
+        }
+    }
+}
+
+// === impl OpensOf ===
+
+impl<T: Tree> Opens<T::Open> for OpensOf<'_, T> {
+    fn find(&self, id: OpenId) -> Option<T::Open> {
+        let found = self.session.opens.lock().find(id);
+        if found.is_none() {
+            self.unknown.set(Some(id));
+        }
+        found
+    }
+
+    fn add(&self, id: OpenId, file: T::Open) -> Result<(), Errno> {
+        // The file that is not taken is closed here, outside the lock.
+        let refused = self.session.opens.lock().add(id, file);
+        refused.map_err(|_file| Errno::Stale)
+    }
+
+    fn remove(&self, id: OpenId) -> Option<T::Open> {
+        let held = self.session.opens.lock().remove(id);
+        match held {
+            Some(held) => {
+                release_owners(self.tree, &held);
+                Some(held.file)
+            }
+            None => {
+                self.unknown.set(Some(id));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The file service: greets, reads requests, hands them to [`Dispatch`], sends what comes back.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mfs::clock;
+use mfs::types::op::Entry;
+use mfs::types::{Errno, NodeId, NodeName, NodeNumber};
+use mfs::wire::{
+    Hello, MAX_IO, MAX_MESSAGE, ProtocolCode, Refusal, VersionMismatch, Versions, Welcome,
+};
+use mfs_proto::v1;
+use mfs_proto::v1::files_server::{Files, FilesServer};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::dispatch::Dispatch;
+use super::instance::Instance;
+use super::limits::Limits;
+use super::lock_waiters::LockWaiters;
+use super::run::{Outgoing, Permits};
+use super::session::Owner;
+use super::session_table::{Attachment, SessionTable};
+use super::stream::Conversation;
+use super::tree::Tree;
+use crate::peer::{Origin, Peer};
+
+/// Name and version of this software, as greetings show it.
+const SOFTWARE: &str = concat!("mfsd ", env!("CARGO_PKG_VERSION"));
+
+/// How often sessions are looked at and locks tried again. A process of this node that releases a lock
+/// lets a remote one wait for half of this on average.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What the service is told of the node.
+#[derive(Debug, Clone)]
+pub(crate) struct FilesSettings {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// Its name.
+    pub(crate) name: NodeName,
+    /// Its number.
+    pub(crate) number: NodeNumber,
+    /// This lifetime of the daemon.
+    pub(crate) instance: Instance,
+    /// How long a session lives without a stream.
+    pub(crate) lease_term: Duration,
+    /// What one peer may make the node hold.
+    pub(crate) limits: Limits,
+}
+
+/// Whether a peer's root is root here, too. Asked for each stream.
+pub(crate) type TrustRoot = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
+
+/// The service of one tree.
+pub(crate) struct FilesService<T: Tree> {
+    settings: FilesSettings,
+    trust_root: TrustRoot,
+    pub(super) sessions: Arc<SessionTable<T::Open>>,
+    pub(super) dispatch: Arc<Dispatch<T>>,
+    pub(super) stop: CancellationToken,
+}
+
+/// The messages of one stream on their way to the transport.
+#[derive(Debug)]
+pub(crate) struct Replies(mpsc::UnboundedReceiver<Outgoing>);
+
+// === impl FilesService ===
+
+impl<T: Tree> FilesService<T> {
+    /// A service of `tree`. Needs [`Self::run`] beside it.
+    pub(crate) fn new(settings: FilesSettings, tree: T, trust_root: TrustRoot) -> Arc<Self> {
+        let FilesSettings { instance, lease_term, limits, .. } = settings;
+        Arc::new(Self {
+            settings,
+            trust_root,
+            sessions: Arc::new(SessionTable::new(limits, lease_term)),
+            dispatch: Arc::new(Dispatch {
+                tree,
+                epoch: instance.epoch,
+                verifier: instance.verifier,
+                limits,
+                locks: LockWaiters::default(),
+            }),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// The service as the transport takes it.
+    pub(crate) fn server(self: &Arc<Self>) -> FilesServer<Service<T>> {
+        FilesServer::new(Service(Arc::clone(self)))
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Ends sessions whose time is over and lets waiting locks try again, until [`Self::stop`].
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = ticks.tick() => self.tick(),
+            }
+        }
+    }
+
+    /// Ends all streams after what was begun on them; new ones are refused.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Ends all sessions of a node that left the cluster.
+    pub(crate) fn forget_peer(&self, node: NodeId) {
+        for session in self.sessions.end_peer(node) {
+            self.dispatch.close(&session);
+        }
+    }
+
+    fn tick(&self) {
+        for session in self.sessions.expire(clock::now()) {
+            tracing::info!(
+                peer = %session.owner.node.short(),
+                "a mount of this peer was silent for {} s: its open files are closed, its locks released",
+                self.settings.lease_term.as_secs()
+            );
+            mfs::telemetry::metrics::SERVER_SESSIONS_EXPIRED.add_one();
+            self.dispatch.close(&session);
+        }
+        self.dispatch.sweep_all();
+    }
+
+    /// Answers a greeting.
+    ///
+    /// # Errors
+    /// The sentence with which the stream is refused.
+    pub(super) async fn greet(
+        &self,
+        peer: &Peer,
+        hello: Hello,
+    ) -> Result<(Attachment<T::Open>, Welcome), Refusal> {
+        let Some(version) = Versions::OURS.common(hello.versions) else {
+            let mismatch = VersionMismatch {
+                client: hello.versions,
+                client_software: hello.software,
+                server: Versions::OURS,
+                server_software: SOFTWARE.to_owned(),
+            };
+            return Err(Refusal::new(ProtocolCode::UnsupportedVersion, mismatch.to_string()));
+        };
+        if let Some(export) = hello.export.filter(|export| export.get() != 1) {
+            return Err(Refusal::new(
+                ProtocolCode::UnknownExport,
+                format!("{} has no export {export}, only its default one, 1", self.settings.name),
+            ));
+        }
+        let root = self.root().await?;
+        let local = matches!(peer.origin, Origin::LocalMount);
+        let owner = Owner { node: peer.node, local, incarnation: hello.incarnation };
+        let (attachment, evicted) = self.sessions.attach(owner, hello.session)?;
+        if let Some(evicted) = evicted {
+            self.dispatch.close(&evicted);
+        }
+        let FilesSettings { node, name, number, instance, lease_term, limits } = &self.settings;
+        let welcome = Welcome {
+            version,
+            features: 0,
+            session: attachment.session.id,
+            resumed: attachment.resumed,
+            epoch: instance.epoch,
+            verifier: instance.verifier,
+            lease_term: *lease_term,
+            max_io: MAX_IO,
+            slots: limits.slots,
+            max_in_flight: u32::try_from(limits.in_flight).unwrap_or(u32::MAX),
+            root,
+            node: *node,
+            name: name.clone(),
+            number: *number,
+            software: SOFTWARE.to_owned(),
+        };
+        Ok((attachment, welcome))
+    }
+
+    /// Whether root of `peer` is root here. A mount of this node acts for this node's own root.
+    pub(super) fn trusts_root(&self, peer: &Peer) -> bool {
+        matches!(peer.origin, Origin::LocalMount) || (self.trust_root)(peer)
+    }
+
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    async fn root(&self) -> Result<Entry, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let dispatch = Arc::clone(&self.dispatch);
+        self.dispatch.tree.spawn(Box::new(move || {
+            // The stream may be gone by now.
+            let _ = answer.send(dispatch.tree.root());
+        }));
+        answered.await.unwrap_or(Err(Errno::Io)).map_err(|errno| {
+            let message = format!("{} cannot serve its tree: {errno}", self.settings.name);
+            Refusal::new(ProtocolCode::UnknownExport, message)
+        })
+    }
+}
+
+/// [`FilesService`] as the generated trait wants it.
+pub(crate) struct Service<T: Tree>(Arc<FilesService<T>>);
+
+#[tonic::async_trait]
+impl<T: Tree> Files for Service<T> {
+    type OperateStream = Replies;
+
+    async fn operate(
+        &self,
+        request: Request<Streaming<v1::Request>>,
+    ) -> Result<Response<Replies>, Status> {
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return Err(Status::unauthenticated(
+                "the file service answers nodes of its cluster only: join it, then connect with the certificate",
+            ));
+        };
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        let service = Arc::clone(&self.0);
+        tokio::spawn(Conversation::new(service, peer, outbox).hold(request.into_inner()));
+        Ok(Response::new(Replies(inbox)))
+    }
+}
+
+// === impl Replies ===
+
+impl Stream for Replies {
+    type Item = Result<v1::Reply, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|next| {
+            next.map(|Outgoing { message, permits }| {
+                drop::<Permits>(permits);
+                message
+            })
+        })
+    }
+}

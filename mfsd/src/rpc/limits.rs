@@ -1,0 +1,40 @@
+//! What one peer may make this node hold.
+
+use std::time::Duration;
+
+/// Bounds of the file service. Each is per peer or per stream: a peer that reaches one is refused with a
+/// sentence, or not read from until it takes its replies; the others do not notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions of one peer: its mounts, and those of its restarts within a lease term.
+    pub sessions: usize,
+    /// Streams of one session; a mount uses two.
+    pub streams: usize,
+    /// Files that one peer may have open.
+    pub opens: usize,
+    /// Slots of one session: how many once-only requests it may have in flight.
+    pub slots: u32,
+    /// Requests in flight on one stream. The transport reads no further until one is answered.
+    pub in_flight: usize,
+    /// Bytes that the requests of one peer in flight may hold, their answers included.
+    pub in_flight_bytes: usize,
+    /// Longest wait for a lock; the client asks again.
+    pub lock_wait: Duration,
+    /// Longest wait for the greeting of a stream.
+    pub greeting: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 64,
+            streams: 16,
+            opens: 65_536,
+            slots: 256,
+            in_flight: 512,
+            in_flight_bytes: 64 << 20,
+            lock_wait: Duration::from_secs(30),
+            greeting: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The server of the file service (proto/mfs/v1/file.proto, docs/PROTOCOL.md).
+//!
+//! A stream is read by one task; each request becomes a job on a thread that may block, and its answer
+//! goes from there to the transport. Sessions own open files, locks and the replies of once-only requests;
+//! the tree itself is `mfs::export`. Not here: who a peer is (`crate::peer`), and what an operation does.
+//!
+//! Lock order; none of these is held while the tree executes something:
+//!   SessionTable::inner
+//!     Session::replies, Session::opens, Session::waits   (never two at once)
+//!       Run::state
+//!   LockWaiters::queues                                  (never with any other)
+
+mod dispatch;
+mod files;
+mod instance;
+mod limits;
+mod lock_waiters;
+mod open_table;
+mod reply_cache;
+mod run;
+mod session;
+mod session_table;
+mod stream;
+mod tree;
+
+pub(crate) use files::{FilesService, FilesSettings, TrustRoot};
+pub(crate) use instance::Instance;
+pub(crate) use limits::Limits;
+pub(crate) use tree::{Opens, Tree};

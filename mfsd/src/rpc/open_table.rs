@@ -1,0 +1,250 @@
+//! The open files of one session, by the numbers its client chose.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mfs::types::{InodeNo, LockOwner, OpenId};
+use smallvec::SmallVec;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::run::Run;
+
+/// The table; `O` is the open file itself, which it owns.
+#[derive(Debug)]
+pub(super) struct OpenTable<O> {
+    opens: HashMap<OpenId, State<O>>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum State<O> {
+    /// Being opened.
+    Opening {
+        run: Arc<Run>,
+        /// The client gave it up meanwhile: it is closed as soon as it is open.
+        released: bool,
+        permit: OwnedSemaphorePermit,
+    },
+    Open(Held<O>),
+}
+
+/// An open file and what belongs to it.
+#[derive(Debug)]
+pub(super) struct Held<O> {
+    pub(super) file: O,
+    /// Its number, once its attributes were seen; names it to the queue of waiting locks.
+    pub(super) ino: Option<InodeNo>,
+    /// Who took locks through it.
+    pub(super) owners: SmallVec<[LockOwner; 1]>,
+    /// Its share of the peer's open files.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What to do with a request that opens a file.
+#[derive(Debug)]
+pub(super) enum Opening {
+    /// Open it, [`OpenTable::add`] it, and finish this run.
+    New(Arc<Run>),
+    /// It is being opened: join this run.
+    Running(Arc<Run>),
+    /// It is open.
+    Open,
+}
+
+// === impl OpenTable ===
+
+impl<O: Clone> OpenTable<O> {
+    pub(super) fn new() -> Self {
+        Self { opens: HashMap::new(), ended: false }
+    }
+
+    /// Enters a request that opens a file under `id`; `permit` is asked for a share of the limit where
+    /// one is needed.
+    ///
+    /// # Errors
+    /// Those of `permit`.
+    pub(super) fn begin<E>(
+        &mut self,
+        id: OpenId,
+        permit: impl FnOnce() -> Result<OwnedSemaphorePermit, E>,
+    ) -> Result<Opening, E> {
+        match self.opens.get(&id) {
+            Some(State::Open(_)) => Ok(Opening::Open),
+            Some(State::Opening { run, .. }) => Ok(Opening::Running(Arc::clone(run))),
+            None => {
+                let run = Arc::new(Run::new());
+                let state =
+                    State::Opening { run: Arc::clone(&run), released: false, permit: permit()? };
+                self.opens.insert(id, state);
+                Ok(Opening::New(run))
+            }
+        }
+    }
+
+    /// Takes the file that was opened for `id`. Gives it back, to be closed, if the session ended or the
+    /// client released it meanwhile.
+    pub(super) fn add(&mut self, id: OpenId, file: O) -> Result<(), O> {
+        match self.opens.remove(&id) {
+            Some(State::Opening { released: false, permit, .. }) if !self.ended => {
+                let held = Held { file, ino: None, owners: SmallVec::new(), _permit: permit };
+                self.opens.insert(id, State::Open(held));
+                Ok(())
+            }
+            Some(State::Opening { .. }) | None => Err(file),
+            Some(open @ State::Open(_)) => {
+                self.opens.insert(id, open);
+                Err(file)
+            }
+        }
+    }
+
+    /// Ends what `begin` began, if no file came of it.
+    pub(super) fn give_up(&mut self, id: OpenId) {
+        if let Some(State::Opening { .. }) = self.opens.get(&id) {
+            self.opens.remove(&id);
+        }
+    }
+
+    /// The open file `id`.
+    pub(super) fn find(&self, id: OpenId) -> Option<O> {
+        self.held(id).map(|held| held.file.clone())
+    }
+
+    /// The number of the file that is open as `id`.
+    pub(super) fn ino(&self, id: OpenId) -> Option<InodeNo> {
+        self.held(id)?.ino
+    }
+
+    /// Says which file `id` is.
+    pub(super) fn identify(&mut self, id: OpenId, ino: InodeNo) {
+        if let Some(State::Open(held)) = self.opens.get_mut(&id) {
+            held.ino = Some(ino);
+        }
+    }
+
+    /// Notes that `owner` has a lock through `id`; `false` if `id` is gone, and the lock must go too.
+    #[must_use]
+    pub(super) fn note_owner(&mut self, id: OpenId, owner: LockOwner) -> bool {
+        let Some(State::Open(held)) = self.opens.get_mut(&id) else { return false };
+        if !held.owners.contains(&owner) {
+            held.owners.push(owner);
+        }
+        true
+    }
+
+    /// Forgets that `owner` has locks through `id`.
+    pub(super) fn forget_owner(&mut self, id: OpenId, owner: LockOwner) {
+        if let Some(State::Open(held)) = self.opens.get_mut(&id) {
+            held.owners.retain(|noted| *noted != owner);
+        }
+    }
+
+    /// Takes `id` out, to be closed. One that is being opened is closed when it is open.
+    pub(super) fn remove(&mut self, id: OpenId) -> Option<Held<O>> {
+        if let Some(State::Opening { released, .. }) = self.opens.get_mut(&id) {
+            *released = true;
+            return None;
+        }
+        match self.opens.remove(&id) {
+            Some(State::Open(held)) => Some(held),
+            Some(State::Opening { .. }) | None => None,
+        }
+    }
+
+    /// Takes everything out, to be closed; from now on nothing is added.
+    pub(super) fn end(&mut self) -> Vec<Held<O>> {
+        self.ended = true;
+        let opens = std::mem::take(&mut self.opens);
+        opens
+            .into_values()
+            .filter_map(|state| match state {
+                State::Open(held) => Some(held),
+                State::Opening { .. } => None,
+            })
+            .collect()
+    }
+
+    fn held(&self, id: OpenId) -> Option<&Held<O>> {
+        match self.opens.get(&id) {
+            Some(State::Open(held)) => Some(held),
+            Some(State::Opening { .. }) | None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const ID: OpenId = OpenId::FIRST;
+
+    fn begin(table: &mut OpenTable<&'static str>, room: &Arc<Semaphore>) -> Opening {
+        let permit = || Ok::<_, Infallible>(Arc::clone(room).try_acquire_owned().expect("room"));
+        match table.begin(ID, permit) {
+            Ok(opening) => opening,
+            Err(never) => match never {},
+        }
+    }
+
+    #[test]
+    fn an_open_that_comes_again_joins_the_first() {
+        let (mut table, room) = (OpenTable::new(), Arc::new(Semaphore::new(1)));
+        let Opening::New(run) = begin(&mut table, &room) else { panic!("not new") };
+        let Opening::Running(again) = begin(&mut table, &room) else { panic!("not running") };
+        assert!(Arc::ptr_eq(&run, &again));
+        assert_eq!(table.find(ID), None);
+        table.add(ID, "file").unwrap();
+        assert!(matches!(begin(&mut table, &room), Opening::Open));
+        assert_eq!(table.find(ID), Some("file"));
+    }
+
+    #[test]
+    fn a_release_gives_the_share_back() {
+        let (mut table, room) = (OpenTable::new(), Arc::new(Semaphore::new(1)));
+        begin(&mut table, &room);
+        table.add(ID, "file").unwrap();
+        assert_eq!(room.available_permits(), 0);
+        assert_eq!(table.remove(ID).map(|held| held.file), Some("file"));
+        assert_eq!(room.available_permits(), 1);
+        begin(&mut table, &room);
+        table.give_up(ID);
+        assert_eq!(room.available_permits(), 1);
+    }
+
+    #[test]
+    fn what_is_released_while_it_is_opened_does_not_stay() {
+        let (mut table, room) = (OpenTable::new(), Arc::new(Semaphore::new(1)));
+        begin(&mut table, &room);
+        assert!(table.remove(ID).is_none());
+        assert_eq!(table.add(ID, "file"), Err("file"));
+        assert_eq!(room.available_permits(), 1);
+    }
+
+    #[test]
+    fn an_ended_table_takes_nothing() {
+        let (mut table, room) = (OpenTable::new(), Arc::new(Semaphore::new(2)));
+        begin(&mut table, &room);
+        assert!(table.end().is_empty());
+        assert_eq!(table.add(ID, "file"), Err("file"));
+        begin(&mut table, &room);
+        assert_eq!(table.add(ID, "file"), Err("file"), "begun after the end");
+    }
+
+    #[test]
+    fn owners_of_locks_are_remembered_once() {
+        let (mut table, room) = (OpenTable::new(), Arc::new(Semaphore::new(1)));
+        assert!(!table.note_owner(ID, LockOwner(1)));
+        begin(&mut table, &room);
+        table.add(ID, "file").unwrap();
+        for owner in [1, 2, 1] {
+            assert!(table.note_owner(ID, LockOwner(owner)));
+        }
+        table.forget_owner(ID, LockOwner(2));
+        let held = table.remove(ID).expect("open");
+        assert_eq!(held.owners[..], [LockOwner(1)]);
+    }
+}

@@ -1,0 +1,117 @@
+//! One execution of an operation, and everybody who waits for its answer.
+//!
+//! A request that comes again over a new stream joins the execution that its first coming began, and gets
+//! the same answer; so nothing is executed twice.
+
+use mfs::sync::Mutex;
+use mfs::telemetry::metrics::{SERVER_REPLIES_FAILED, SERVER_REPLIES_SENT};
+use mfs::types::op::Outcome;
+use mfs::types::{Leases, RequestId, Verifier};
+use mfs::wire::{Failure, Refusal, Reply, ServerMessage};
+use mfs_proto::v1;
+use smallvec::SmallVec;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tonic::Status;
+
+/// What an operation brought.
+pub(super) type Answer = Result<Outcome, Failure>;
+
+/// The way back to one request's sender. Dropped without an answer, the sender learns nothing: so only
+/// where its stream is gone.
+#[derive(Debug)]
+pub(super) struct Responder {
+    pub(super) id: RequestId,
+    /// [`mfs::types::op::Operation::index`], for the figures; `None` for what is no operation.
+    pub(super) operation: Option<usize>,
+    pub(super) verifier: Verifier,
+    pub(super) outbox: Outbox,
+    pub(super) permits: Permits,
+}
+
+/// Where the messages of one stream go.
+pub(super) type Outbox = mpsc::UnboundedSender<Outgoing>;
+
+/// A message on its way to the transport.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) message: Result<v1::Reply, Status>,
+    /// Given back when the transport takes the message, so that a peer that does not read its answers
+    /// cannot make this node keep more of them.
+    pub(super) permits: Permits,
+}
+
+/// A request's share of the limits on requests in flight.
+#[derive(Debug, Default)]
+pub(super) struct Permits {
+    pub(super) count: Option<OwnedSemaphorePermit>,
+    pub(super) bytes: Option<OwnedSemaphorePermit>,
+}
+
+/// One execution.
+#[derive(Debug)]
+pub(super) struct Run {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Running(SmallVec<[Responder; 1]>),
+    Finished(Answer),
+}
+
+// === impl Responder ===
+
+impl Responder {
+    /// Sends the answer. That the stream is gone is no error: the client asks again over another one.
+    pub(super) fn send(self, answer: Answer) {
+        let Self { id, operation, verifier, outbox, permits } = self;
+        if let Some(operation) = operation {
+            SERVER_REPLIES_SENT.add_one(operation);
+            if answer.is_err() {
+                SERVER_REPLIES_FAILED.add_one(operation);
+            }
+        }
+        let reply = Reply { id, verifier, leases: Leases::empty(), result: answer };
+        let message = Ok(ServerMessage::Reply(reply).into());
+        let _ = outbox.send(Outgoing { message, permits });
+    }
+
+    /// Answers that it is done.
+    pub(super) fn done(self) {
+        self.send(Ok(Outcome::Done(())));
+    }
+
+    /// Answers with a refusal of the protocol.
+    pub(super) fn refuse(self, refusal: Refusal) {
+        self.send(Err(Failure::Protocol(refusal)));
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::new(State::Running(SmallVec::new())) }
+    }
+
+    /// Lets `responder` have the answer, now or when there is one.
+    pub(super) fn join(&self, responder: Responder) {
+        let answer = match &mut *self.state.lock() {
+            State::Running(waiting) => return waiting.push(responder),
+            State::Finished(answer) => answer.clone(),
+        };
+        responder.send(answer);
+    }
+
+    /// Gives the answer to all who wait and all who will come. The first answer counts.
+    pub(super) fn finish(&self, answer: Answer) {
+        let mut state = self.state.lock();
+        let State::Running(waiting) = &mut *state else { return };
+        let waiting = std::mem::take(waiting);
+        *state = State::Finished(answer.clone());
+        drop(state);
+        for responder in waiting {
+            responder.send(answer.clone());
+        }
+    }
+}
