@@ -65,7 +65,9 @@ mod tests {
         let mut request = Request::new(());
         request.extensions_mut().insert(Connection { peer: Some(peer.clone()), remote });
         // What a sender could have put there does not count.
-        request.extensions_mut().insert(Peer { node: NodeId::from_digest([2; 32]), ..peer.clone() });
+        request
+            .extensions_mut()
+            .insert(Peer { node: NodeId::from_digest([2; 32]), ..peer.clone() });
         assert_eq!(require(request).unwrap().extensions().get::<Peer>(), Some(&peer));
     }
 }

@@ -2,13 +2,13 @@
 //! block, locks and open files after. What was begun is finished, whatever becomes of its stream.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use mfs::clock;
+use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
 use mfs::types::op::{GetAttr, LockKind, Operation, Outcome, SetLock};
 use mfs::types::{Caller, Epoch, Errno, InodeNo, OpenId, RequestId, Slot, Verifier};
@@ -16,10 +16,10 @@ use mfs::wire::{Failure, ProtocolCode, Refusal, Request};
 
 use super::limits::Limits;
 use super::lock_waiters::{LockWaiters, Waiter};
-use super::open_table::{Held, Opening};
+use super::open_table::Opening;
 use super::reply_cache::Begun;
 use super::run::{Answer, Responder, Run};
-use super::session::Session;
+use super::session::{Ended, Session};
 use super::tree::{Opens, Tree};
 
 /// Executes the requests of all sessions.
@@ -34,7 +34,7 @@ pub(super) struct Dispatch<T: Tree> {
 /// One request on its way.
 struct Job<T: Tree> {
     dispatch: Arc<Dispatch<T>>,
-    session: Arc<Session<T::Open>>,
+    session: Arc<Session<T>>,
     caller: Caller,
     operation: Operation,
     /// When the client stops waiting.
@@ -69,9 +69,10 @@ enum Executed {
 
 /// A session's open files as one execution sees them.
 struct OpensOf<'a, T: Tree> {
-    tree: &'a T,
-    session: &'a Session<T::Open>,
-    unknown: Cell<Option<OpenId>>,
+    session: &'a Session<T>,
+    tenant: Arc<T::Tenant>,
+    /// The last number that was asked for and not found.
+    unknown: Mutex<Option<OpenId>>,
 }
 
 // === impl Dispatch ===
@@ -80,7 +81,7 @@ impl<T: Tree> Dispatch<T> {
     /// Begins a request. Does not wait; the answer goes to `responder` when there is one.
     pub(super) fn begin(
         self: &Arc<Self>,
-        session: &Arc<Session<T::Open>>,
+        session: &Arc<Session<T>>,
         trust_root: bool,
         request: Request,
         responder: Responder,
@@ -96,7 +97,6 @@ impl<T: Tree> Dispatch<T> {
         }
         let until = request.deadline.map(|left| clock::now() + left);
         let mut operation = request.operation;
-        scope_owners(session, &mut operation);
         let given_up = match &operation {
             Operation::SetLock(SetLock { wait: true, .. }) => {
                 Some((request.id, Arc::new(AtomicBool::new(false))))
@@ -120,7 +120,7 @@ impl<T: Tree> Dispatch<T> {
     }
 
     /// Gives up a request of `session` that waits for a lock.
-    pub(super) fn cancel(self: &Arc<Self>, session: &Session<T::Open>, id: RequestId) {
+    pub(super) fn cancel(self: &Arc<Self>, session: &Session<T>, id: RequestId) {
         let Some(flag) = session.waits.lock().get(&id).map(Arc::clone) else { return };
         flag.store(true, Ordering::Release);
         self.sweep_all();
@@ -141,18 +141,15 @@ impl<T: Tree> Dispatch<T> {
     }
 
     /// Closes what a session owned.
-    pub(super) fn close(self: &Arc<Self>, session: &Session<T::Open>) {
-        let opens = session.end();
-        if opens.is_empty() {
-            return;
-        }
+    pub(super) fn close(self: &Arc<Self>, session: &Session<T>) {
+        let Ended { opens, tenant } = session.end();
         let dispatch = Arc::clone(self);
         self.tree.spawn(Box::new(move || {
-            for held in opens {
-                let ino = held.ino;
-                release_owners(&dispatch.tree, &held);
-                drop(held);
-                dispatch.released(ino);
+            let files: Vec<_> = opens.iter().filter_map(|held| held.ino).collect();
+            drop(opens);
+            drop(tenant);
+            for ino in files {
+                dispatch.released(Some(ino));
             }
         }));
     }
@@ -164,13 +161,8 @@ impl<T: Tree> Dispatch<T> {
         let executed =
             catch_unwind(AssertUnwindSafe(|| self.tree.execute(caller, operation, opens)));
         match executed {
-            Ok(result) => match opens.unknown.get() {
-                None => result.map_err(Failure::File),
-                Some(id) => Err(Failure::Protocol(Refusal::new(
-                    ProtocolCode::UnknownOpen,
-                    format!("this session has no open file {id}: open it again by its file id"),
-                ))),
-            },
+            Ok(Err(Errno::BadF)) => Err(opens.unknown().unwrap_or(Failure::File(Errno::BadF))),
+            Ok(result) => result.map_err(Failure::File),
             Err(panic) => {
                 tracing::error!(
                     "{name} failed inside mfsd, which is a bug: {}. Only this request gets EIO",
@@ -190,8 +182,8 @@ impl<T: Tree> Dispatch<T> {
 }
 
 /// Enters a request into the tables of its session. `None` if it is answered, or joined one that runs.
-fn enter<O: Clone>(
-    session: &Session<O>,
+fn enter<T: Tree>(
+    session: &Session<T>,
     operation: &mut Operation,
     once: Option<(Slot, mfs::types::Sequence)>,
     responder: Responder,
@@ -253,22 +245,6 @@ fn enter<O: Clone>(
     None
 }
 
-/// Owners of locks are unique within their session; the tree knows no sessions.
-fn scope_owners<O: Clone>(session: &Session<O>, operation: &mut Operation) {
-    match operation {
-        Operation::Flush(flush) => flush.owner = flush.owner.map(|owner| session.scoped(owner)),
-        Operation::GetLock(lock) => lock.owner = session.scoped(lock.owner),
-        Operation::SetLock(lock) => lock.owner = session.scoped(lock.owner),
-        _ => {}
-    }
-}
-
-fn release_owners<T: Tree>(tree: &T, held: &Held<T::Open>) {
-    for owner in &held.owners {
-        tree.release_owner(&held.file, *owner);
-    }
-}
-
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
@@ -297,11 +273,6 @@ impl<T: Tree> Job<T> {
             }
             _ => None,
         };
-        if let Operation::Flush(flush) = &operation
-            && let Some(owner) = flush.owner
-        {
-            self.session.opens.lock().forget_owner(flush.open, owner);
-        }
         let answer = self.attempt(operation);
         self.note(&answer);
         let dispatch = Arc::clone(&self.dispatch);
@@ -310,8 +281,13 @@ impl<T: Tree> Job<T> {
     }
 
     fn attempt(&self, operation: Operation) -> Answer {
-        let opens =
-            OpensOf { tree: &self.dispatch.tree, session: &self.session, unknown: Cell::new(None) };
+        let Some(tenant) = self.session.tenant.lock().clone() else {
+            return Err(Failure::Protocol(Refusal::new(
+                ProtocolCode::UnknownSession,
+                "this session has ended: greet again",
+            )));
+        };
+        let opens = OpensOf { session: &self.session, tenant, unknown: Mutex::new(None) };
         self.dispatch.execute(&self.caller, operation, &opens)
     }
 
@@ -349,19 +325,8 @@ impl<T: Tree> Job<T> {
         }
     }
 
-    /// Tries a lock once, and remembers with the open file who has it.
     fn attempt_lock(&self, lock: &SetLock) -> Answer {
-        let file = self.session.opens.lock().find(lock.open);
-        let answer = self.attempt(SetLock { wait: false, ..lock.clone() }.into());
-        if answer.is_ok()
-            && lock.kind != LockKind::Unlock
-            && !self.session.opens.lock().note_owner(lock.open, lock.owner)
-            && let Some(file) = file
-        {
-            // Released, or the session ended, while the lock was taken: nobody would give it back.
-            self.dispatch.tree.release_owner(&file, lock.owner);
-        }
-        answer
+        self.attempt(SetLock { wait: false, ..lock.clone() }.into())
     }
 
     /// Queues for a lock that is held.
@@ -401,7 +366,7 @@ impl<T: Tree> Job<T> {
 
 impl Sink {
     /// Gives the answer to all who are to have it.
-    fn finish<O: Clone>(self, session: &Session<O>, answer: Answer, executed: Executed) {
+    fn finish<T: Tree>(self, session: &Session<T>, answer: Answer, executed: Executed) {
         if let Some((id, _)) = &self.opening
             && answer.is_err()
         {
@@ -427,32 +392,38 @@ impl Sink {
 
 // === impl OpensOf ===
 
-impl<T: Tree> Opens<T::Open> for OpensOf<'_, T> {
+impl<T: Tree> OpensOf<'_, T> {
+    /// What to answer if a number was not found.
+    fn unknown(&self) -> Option<Failure> {
+        let id = (*self.unknown.lock())?;
+        Some(Failure::Protocol(Refusal::new(
+            ProtocolCode::UnknownOpen,
+            format!("this session has no open file {id}: open it again by its file id"),
+        )))
+    }
+}
+
+impl<T: Tree> Opens<T> for OpensOf<'_, T> {
     fn find(&self, id: OpenId) -> Option<T::Open> {
         let found = self.session.opens.lock().find(id);
         if found.is_none() {
-            self.unknown.set(Some(id));
+            *self.unknown.lock() = Some(id);
         }
         found
     }
 
-    fn add(&self, id: OpenId, file: T::Open) -> Result<(), Errno> {
-        // The file that is not taken is closed here, outside the lock.
+    fn keep(&self, id: OpenId, file: T::Open) -> Result<(), Errno> {
+        // A file that is not taken is closed here, outside the lock.
         let refused = self.session.opens.lock().add(id, file);
         refused.map_err(|_file| Errno::Stale)
     }
 
-    fn remove(&self, id: OpenId) -> Option<T::Open> {
+    fn forget(&self, id: OpenId) {
         let held = self.session.opens.lock().remove(id);
-        match held {
-            Some(held) => {
-                release_owners(self.tree, &held);
-                Some(held.file)
-            }
-            None => {
-                self.unknown.set(Some(id));
-                None
-            }
-        }
+        drop(held); // closed outside the lock
+    }
+
+    fn tenant(&self) -> &Arc<T::Tenant> {
+        &self.tenant
     }
 }

@@ -60,7 +60,7 @@ pub(crate) type TrustRoot = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 pub(crate) struct FilesService<T: Tree> {
     settings: FilesSettings,
     trust_root: TrustRoot,
-    pub(super) sessions: Arc<SessionTable<T::Open>>,
+    pub(super) sessions: Arc<SessionTable<T>>,
     pub(super) dispatch: Arc<Dispatch<T>>,
     pub(super) stop: CancellationToken,
 }
@@ -142,7 +142,7 @@ impl<T: Tree> FilesService<T> {
         &self,
         peer: &Peer,
         hello: Hello,
-    ) -> Result<(Attachment<T::Open>, Welcome), Refusal> {
+    ) -> Result<(Attachment<T>, Welcome), Refusal> {
         let Some(version) = Versions::OURS.common(hello.versions) else {
             let mismatch = VersionMismatch {
                 client: hello.versions,
@@ -161,7 +161,8 @@ impl<T: Tree> FilesService<T> {
         let root = self.root().await?;
         let local = matches!(peer.origin, Origin::LocalMount);
         let owner = Owner { node: peer.node, local, incarnation: hello.incarnation };
-        let (attachment, evicted) = self.sessions.attach(owner, hello.session)?;
+        let (attachment, evicted) =
+            self.sessions.attach(owner, hello.session, || self.dispatch.tree.tenant())?;
         if let Some(evicted) = evicted {
             self.dispatch.close(&evicted);
         }

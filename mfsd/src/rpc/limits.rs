@@ -5,23 +5,23 @@ use std::time::Duration;
 /// Bounds of the file service. Each is per peer or per stream: a peer that reaches one is refused with a
 /// sentence, or not read from until it takes its replies; the others do not notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Sessions of one peer: its mounts, and those of its restarts within a lease term.
-    pub sessions: usize,
+    pub(crate) sessions: usize,
     /// Streams of one session; a mount uses two.
-    pub streams: usize,
+    pub(crate) streams: usize,
     /// Files that one peer may have open.
-    pub opens: usize,
+    pub(crate) opens: usize,
     /// Slots of one session: how many once-only requests it may have in flight.
-    pub slots: u32,
+    pub(crate) slots: u32,
     /// Requests in flight on one stream. The transport reads no further until one is answered.
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Bytes that the requests of one peer in flight may hold, their answers included.
-    pub in_flight_bytes: usize,
+    pub(crate) in_flight_bytes: usize,
     /// Longest wait for a lock; the client asks again.
-    pub lock_wait: Duration,
+    pub(crate) lock_wait: Duration,
     /// Longest wait for the greeting of a stream.
-    pub greeting: Duration,
+    pub(crate) greeting: Duration,
 }
 
 impl Default for Limits {

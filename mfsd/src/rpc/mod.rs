@@ -11,6 +11,8 @@
 //!   LockWaiters::queues                                  (never with any other)
 
 mod dispatch;
+#[cfg(test)]
+mod fake;
 mod files;
 mod instance;
 mod limits;
@@ -21,6 +23,8 @@ mod run;
 mod session;
 mod session_table;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub(crate) use files::{FilesService, FilesSettings, TrustRoot};

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mfs::types::{InodeNo, LockOwner, OpenId};
-use smallvec::SmallVec;
+use mfs::types::{InodeNo, OpenId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::run::Run;
@@ -34,8 +33,6 @@ pub(super) struct Held<O> {
     pub(super) file: O,
     /// Its number, once its attributes were seen; names it to the queue of waiting locks.
     pub(super) ino: Option<InodeNo>,
-    /// Who took locks through it.
-    pub(super) owners: SmallVec<[LockOwner; 1]>,
     /// Its share of the peer's open files.
     _permit: OwnedSemaphorePermit,
 }
@@ -86,7 +83,7 @@ impl<O: Clone> OpenTable<O> {
     pub(super) fn add(&mut self, id: OpenId, file: O) -> Result<(), O> {
         match self.opens.remove(&id) {
             Some(State::Opening { released: false, permit, .. }) if !self.ended => {
-                let held = Held { file, ino: None, owners: SmallVec::new(), _permit: permit };
+                let held = Held { file, ino: None, _permit: permit };
                 self.opens.insert(id, State::Open(held));
                 Ok(())
             }
@@ -119,23 +116,6 @@ impl<O: Clone> OpenTable<O> {
     pub(super) fn identify(&mut self, id: OpenId, ino: InodeNo) {
         if let Some(State::Open(held)) = self.opens.get_mut(&id) {
             held.ino = Some(ino);
-        }
-    }
-
-    /// Notes that `owner` has a lock through `id`; `false` if `id` is gone, and the lock must go too.
-    #[must_use]
-    pub(super) fn note_owner(&mut self, id: OpenId, owner: LockOwner) -> bool {
-        let Some(State::Open(held)) = self.opens.get_mut(&id) else { return false };
-        if !held.owners.contains(&owner) {
-            held.owners.push(owner);
-        }
-        true
-    }
-
-    /// Forgets that `owner` has locks through `id`.
-    pub(super) fn forget_owner(&mut self, id: OpenId, owner: LockOwner) {
-        if let Some(State::Open(held)) = self.opens.get_mut(&id) {
-            held.owners.retain(|noted| *noted != owner);
         }
     }
 
@@ -232,19 +212,5 @@ mod tests {
         assert_eq!(table.add(ID, "file"), Err("file"));
         begin(&mut table, &room);
         assert_eq!(table.add(ID, "file"), Err("file"), "begun after the end");
-    }
-
-    #[test]
-    fn owners_of_locks_are_remembered_once() {
-        let (mut table, room) = (OpenTable::new(), Arc::new(Semaphore::new(1)));
-        assert!(!table.note_owner(ID, LockOwner(1)));
-        begin(&mut table, &room);
-        table.add(ID, "file").unwrap();
-        for owner in [1, 2, 1] {
-            assert!(table.note_owner(ID, LockOwner(owner)));
-        }
-        table.forget_owner(ID, LockOwner(2));
-        let held = table.remove(ID).expect("open");
-        assert_eq!(held.owners[..], [LockOwner(1)]);
     }
 }

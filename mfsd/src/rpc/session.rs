@@ -1,21 +1,20 @@
 //! A session: what one client owns at this node.
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use mfs::sync::Mutex;
 use mfs::telemetry::instruments::Held as Counted;
 use mfs::telemetry::metrics::SERVER_SESSIONS;
-use mfs::types::{Incarnation, LockOwner, NodeId, RequestId, SessionId};
+use mfs::types::{Incarnation, NodeId, RequestId, SessionId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::Limits;
 use super::open_table::{Held, OpenTable};
 use super::reply_cache::ReplyCache;
+use super::tree::Tree;
 
 /// Whose a session is. Only the same client of the same authenticated peer may go on with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,19 +36,26 @@ pub(super) struct Share {
     pub(super) bytes: Arc<Semaphore>,
 }
 
-/// One session; `O` is an open file. Its three tables are independent: none is locked while another is.
-#[derive(Debug)]
-pub(super) struct Session<O> {
+/// One session. Its tables are independent: none is locked while another is.
+pub(super) struct Session<T: Tree> {
     pub(super) id: SessionId,
     pub(super) owner: Owner,
     pub(super) share: Arc<Share>,
     /// Cancelled when the session is over; its streams end then.
     pub(super) ended: CancellationToken,
     pub(super) replies: Mutex<ReplyCache>,
-    pub(super) opens: Mutex<OpenTable<O>>,
+    pub(super) opens: Mutex<OpenTable<T::Open>>,
+    /// What it owns in the tree; `None` when it is over.
+    pub(super) tenant: Mutex<Option<Arc<T::Tenant>>>,
     /// The requests that wait for a lock, and whether they were given up.
     pub(super) waits: Mutex<HashMap<RequestId, Arc<AtomicBool>>>,
     _counted: Counted,
+}
+
+/// What a session leaves behind.
+pub(super) struct Ended<T: Tree> {
+    pub(super) opens: Vec<Held<T::Open>>,
+    pub(super) tenant: Option<Arc<T::Tenant>>,
 }
 
 // === impl Share ===
@@ -68,8 +74,14 @@ impl Share {
 
 // === impl Session ===
 
-impl<O: Clone> Session<O> {
-    pub(super) fn new(id: SessionId, owner: Owner, share: Arc<Share>, limits: &Limits) -> Self {
+impl<T: Tree> Session<T> {
+    pub(super) fn new(
+        id: SessionId,
+        owner: Owner,
+        share: Arc<Share>,
+        tenant: Arc<T::Tenant>,
+        limits: &Limits,
+    ) -> Self {
         Self {
             id,
             owner,
@@ -77,21 +89,16 @@ impl<O: Clone> Session<O> {
             ended: CancellationToken::new(),
             replies: Mutex::new(ReplyCache::new(limits.slots)),
             opens: Mutex::new(OpenTable::new()),
+            tenant: Mutex::new(Some(tenant)),
             waits: Mutex::new(HashMap::new()),
             _counted: SERVER_SESSIONS.hold(),
         }
     }
 
-    /// The lock owner that stands for `owner` of this session among the owners of all sessions.
-    pub(super) fn scoped(&self, owner: LockOwner) -> LockOwner {
-        let mut hasher = DefaultHasher::new();
-        (self.id, owner).hash(&mut hasher);
-        LockOwner(hasher.finish())
-    }
-
-    /// Ends the session and hands over its open files, to be closed on a thread that may block.
-    pub(super) fn end(&self) -> Vec<Held<O>> {
+    /// Ends the session and hands over what it owned, to be closed on a thread that may block.
+    pub(super) fn end(&self) -> Ended<T> {
         self.ended.cancel();
-        self.opens.lock().end()
+        let tenant = self.tenant.lock().take();
+        Ended { opens: self.opens.lock().end(), tenant }
     }
 }

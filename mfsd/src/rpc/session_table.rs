@@ -14,41 +14,38 @@ use mfs::wire::{ProtocolCode, Refusal};
 
 use super::limits::Limits;
 use super::session::{Owner, Session, Share};
+use super::tree::Tree;
 
-/// The table; `O` is an open file.
-#[derive(Debug)]
-pub(super) struct SessionTable<O> {
+/// The table.
+pub(super) struct SessionTable<T: Tree> {
     limits: Limits,
     lease_term: Duration,
-    inner: Mutex<Inner<O>>,
+    inner: Mutex<Inner<T>>,
 }
 
-#[derive(Debug)]
-struct Inner<O> {
-    sessions: HashMap<SessionId, Record<O>>,
+struct Inner<T: Tree> {
+    sessions: HashMap<SessionId, Record<T>>,
     shares: HashMap<NodeId, Arc<Share>>,
 }
 
-#[derive(Debug)]
-struct Record<O> {
-    session: Arc<Session<O>>,
+struct Record<T: Tree> {
+    session: Arc<Session<T>>,
     streams: usize,
     /// When its last stream ended, if none is left.
     silent_since: Option<Instant>,
 }
 
 /// A stream's hold on its session; dropped, the stream has ended.
-#[derive(Debug)]
-pub(super) struct Attachment<O: Clone> {
-    table: Arc<SessionTable<O>>,
-    pub(super) session: Arc<Session<O>>,
+pub(super) struct Attachment<T: Tree> {
+    table: Arc<SessionTable<T>>,
+    pub(super) session: Arc<Session<T>>,
     /// The session is the one that the greeting named.
     pub(super) resumed: bool,
 }
 
 // === impl SessionTable ===
 
-impl<O: Clone> SessionTable<O> {
+impl<T: Tree> SessionTable<T> {
     pub(super) fn new(limits: Limits, lease_term: Duration) -> Self {
         let inner = Inner { sessions: HashMap::new(), shares: HashMap::new() };
         Self { limits, lease_term, inner: Mutex::new(inner) }
@@ -63,7 +60,8 @@ impl<O: Clone> SessionTable<O> {
         self: &Arc<Self>,
         owner: Owner,
         wanted: Option<SessionId>,
-    ) -> Result<(Attachment<O>, Option<Arc<Session<O>>>), Refusal> {
+        tenant: impl FnOnce() -> Arc<T::Tenant>,
+    ) -> Result<(Attachment<T>, Option<Arc<Session<T>>>), Refusal> {
         let mut inner = self.inner.lock();
         if let Some(record) = wanted.and_then(|id| inner.sessions.get_mut(&id))
             && record.session.owner == owner
@@ -86,14 +84,14 @@ impl<O: Clone> SessionTable<O> {
         let share = inner.shares.entry(owner.node);
         let share = Arc::clone(share.or_insert_with(|| Arc::new(Share::new(&self.limits))));
         let id = inner.unused_id();
-        let session = Arc::new(Session::new(id, owner, share, &self.limits));
+        let session = Arc::new(Session::new(id, owner, share, tenant(), &self.limits));
         let record = Record { session: Arc::clone(&session), streams: 1, silent_since: None };
         inner.sessions.insert(id, record);
         Ok((Attachment { table: Arc::clone(self), session, resumed: false }, evicted))
     }
 
     /// Takes out the sessions whose lease term is over at `now`, to be closed.
-    pub(super) fn expire(&self, now: Instant) -> Vec<Arc<Session<O>>> {
+    pub(super) fn expire(&self, now: Instant) -> Vec<Arc<Session<T>>> {
         self.take(|record| {
             record
                 .silent_since
@@ -102,16 +100,16 @@ impl<O: Clone> SessionTable<O> {
     }
 
     /// Takes out one session, to be closed.
-    pub(super) fn end(&self, id: SessionId) -> Vec<Arc<Session<O>>> {
+    pub(super) fn end(&self, id: SessionId) -> Vec<Arc<Session<T>>> {
         self.take(|record| record.session.id == id)
     }
 
     /// Takes out all sessions of a peer, to be closed.
-    pub(super) fn end_peer(&self, node: NodeId) -> Vec<Arc<Session<O>>> {
+    pub(super) fn end_peer(&self, node: NodeId) -> Vec<Arc<Session<T>>> {
         self.take(|record| record.session.owner.node == node)
     }
 
-    fn take(&self, over: impl Fn(&Record<O>) -> bool) -> Vec<Arc<Session<O>>> {
+    fn take(&self, over: impl Fn(&Record<T>) -> bool) -> Vec<Arc<Session<T>>> {
         let mut inner = self.inner.lock();
         let taken: Vec<_> = inner
             .sessions
@@ -136,13 +134,13 @@ impl<O: Clone> SessionTable<O> {
 
 // === impl Inner ===
 
-impl<O: Clone> Inner<O> {
+impl<T: Tree> Inner<T> {
     /// Makes room for one more session of `node`: the longest silent one goes.
     fn make_room(
         &mut self,
         node: NodeId,
         limit: usize,
-    ) -> Result<Option<Arc<Session<O>>>, Refusal> {
+    ) -> Result<Option<Arc<Session<T>>>, Refusal> {
         let of_node = || self.sessions.values().filter(|r| r.session.owner.node == node);
         if of_node().count() < limit {
             return Ok(None);
@@ -179,7 +177,7 @@ impl<O: Clone> Inner<O> {
 
 // === impl Attachment ===
 
-impl<O: Clone> Drop for Attachment<O> {
+impl<T: Tree> Drop for Attachment<T> {
     fn drop(&mut self) {
         self.table.detach(self.session.id, clock::now());
     }
@@ -189,11 +187,12 @@ impl<O: Clone> Drop for Attachment<O> {
 mod tests {
     use mfs::types::Incarnation;
 
+    use super::super::fake::FakeTree;
     use super::*;
 
     const TERM: Duration = Duration::from_secs(10);
 
-    fn table(sessions: usize) -> Arc<SessionTable<()>> {
+    fn table(sessions: usize) -> Arc<SessionTable<FakeTree>> {
         let limits = Limits { sessions, streams: 2, ..Limits::default() };
         Arc::new(SessionTable::new(limits, TERM))
     }
@@ -203,18 +202,33 @@ mod tests {
         Owner { node: NodeId::from_digest([node; 32]), local: false, incarnation }
     }
 
+    type Attached = Result<(Attachment<FakeTree>, Option<Arc<Session<FakeTree>>>), Refusal>;
+
+    fn attach(
+        table: &Arc<SessionTable<FakeTree>>,
+        owner: Owner,
+        id: Option<SessionId>,
+    ) -> Attached {
+        table.attach(owner, id, || Arc::new(()))
+    }
+
+    #[track_caller]
+    fn refused(attached: Attached) -> ProtocolCode {
+        attached.err().expect("attached").code
+    }
+
     #[test]
     fn a_session_is_resumed_by_its_owner_alone() {
         let table = table(8);
-        let (first, _) = table.attach(owner(1, 1), None).unwrap();
+        let (first, _) = attach(&table, owner(1, 1), None).unwrap();
         let id = first.session.id;
         for stranger in [owner(1, 2), owner(2, 1), Owner { local: true, ..owner(1, 1) }] {
-            let (other, _) = table.attach(stranger, Some(id)).unwrap();
+            let (other, _) = attach(&table, stranger, Some(id)).unwrap();
             assert!(!other.resumed);
             assert_ne!(other.session.id, id);
         }
         drop(first);
-        let (again, _) = table.attach(owner(1, 1), Some(id)).unwrap();
+        let (again, _) = attach(&table, owner(1, 1), Some(id)).unwrap();
         assert!(again.resumed);
         assert_eq!(again.session.id, id);
     }
@@ -222,9 +236,9 @@ mod tests {
     #[test]
     fn a_session_outlives_its_streams_by_the_lease_term() {
         let table = table(8);
-        let (control, _) = table.attach(owner(1, 1), None).unwrap();
+        let (control, _) = attach(&table, owner(1, 1), None).unwrap();
         let id = control.session.id;
-        let (bulk, _) = table.attach(owner(1, 1), Some(id)).unwrap();
+        let (bulk, _) = attach(&table, owner(1, 1), Some(id)).unwrap();
         drop(control);
         assert!(table.expire(clock::now() + 2 * TERM).is_empty(), "a stream is left");
         drop(bulk);
@@ -232,29 +246,28 @@ mod tests {
         assert!(table.expire(ended + TERM / 2).is_empty());
         let expired = table.expire(ended + TERM);
         assert_eq!(expired.iter().map(|session| session.id).collect::<Vec<_>>(), [id]);
-        assert!(!table.attach(owner(1, 1), Some(id)).unwrap().0.resumed);
+        assert!(!attach(&table, owner(1, 1), Some(id)).unwrap().0.resumed);
     }
 
     #[test]
     fn a_peer_has_a_bounded_number_of_sessions_and_the_silent_go_first() {
         let table = table(2);
-        let (first, _) = table.attach(owner(1, 1), None).unwrap();
-        let (_second, _) = table.attach(owner(1, 2), None).unwrap();
-        let refusal = table.attach(owner(1, 3), None).unwrap_err();
-        assert_eq!(refusal.code, ProtocolCode::Limit);
-        assert!(table.attach(owner(2, 1), None).is_ok(), "another peer's share is its own");
+        let (first, _) = attach(&table, owner(1, 1), None).unwrap();
+        let (_second, _) = attach(&table, owner(1, 2), None).unwrap();
+        assert_eq!(refused(attach(&table, owner(1, 3), None)), ProtocolCode::Limit);
+        assert!(attach(&table, owner(2, 1), None).is_ok(), "another peer's share is its own");
         let silent = first.session.id;
         drop(first);
-        let (_third, evicted) = table.attach(owner(1, 3), None).unwrap();
+        let (_third, evicted) = attach(&table, owner(1, 3), None).unwrap();
         assert_eq!(evicted.map(|session| session.id), Some(silent));
     }
 
     #[test]
     fn a_session_has_a_bounded_number_of_streams() {
         let table = table(2);
-        let (first, _) = table.attach(owner(1, 1), None).unwrap();
+        let (first, _) = attach(&table, owner(1, 1), None).unwrap();
         let id = Some(first.session.id);
-        let (_second, _) = table.attach(owner(1, 1), id).unwrap();
-        assert_eq!(table.attach(owner(1, 1), id).unwrap_err().code, ProtocolCode::Limit);
+        let (_second, _) = attach(&table, owner(1, 1), id).unwrap();
+        assert_eq!(refused(attach(&table, owner(1, 1), id)), ProtocolCode::Limit);
     }
 }

@@ -62,7 +62,7 @@ impl<T: Tree> Conversation<T> {
     async fn open(
         &self,
         inbound: &mut Streaming<v1::Request>,
-    ) -> Result<Attachment<T::Open>, Option<Refusal>> {
+    ) -> Result<Attachment<T>, Option<Refusal>> {
         let limit = self.service.limits().greeting;
         let first = tokio::select! {
             () = self.service.stop.cancelled() => return Err(Some(stopping())),
@@ -83,7 +83,7 @@ impl<T: Tree> Conversation<T> {
         Ok(attachment)
     }
 
-    async fn serve(&self, attachment: &Attachment<T::Open>, inbound: &mut Streaming<v1::Request>) {
+    async fn serve(&self, attachment: &Attachment<T>, inbound: &mut Streaming<v1::Request>) {
         let over = async {
             tokio::select! {
                 () = attachment.session.ended.cancelled() => {}
@@ -125,7 +125,7 @@ impl<T: Tree> Conversation<T> {
     /// Takes one message after the greeting.
     async fn take(
         &self,
-        session: &Arc<Session<T::Open>>,
+        session: &Arc<Session<T>>,
         permits: Permits,
         message: v1::Request,
     ) -> Next {
@@ -158,7 +158,7 @@ impl<T: Tree> Conversation<T> {
 
     async fn begin(
         &self,
-        session: &Arc<Session<T::Open>>,
+        session: &Arc<Session<T>>,
         mut permits: Permits,
         request: Request,
     ) -> Next {
