@@ -54,7 +54,7 @@ pub(crate) struct FilesSettings {
 }
 
 /// Whether a peer's root is root here, too. Asked for each stream.
-pub(crate) type TrustRoot = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
+type TrustRoot = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// The service of one tree.
 pub(crate) struct FilesService<T: Tree> {

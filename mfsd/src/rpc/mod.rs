@@ -11,6 +11,7 @@
 //!   LockWaiters::queues                                  (never with any other)
 
 mod dispatch;
+mod export_tree;
 #[cfg(test)]
 mod fake;
 mod files;
@@ -27,7 +28,7 @@ mod stream;
 mod tests;
 mod tree;
 
-pub(crate) use files::{FilesService, FilesSettings, TrustRoot};
+pub(crate) use export_tree::ExportTree;
+pub(crate) use files::{FilesService, FilesSettings};
 pub(crate) use instance::Instance;
 pub(crate) use limits::Limits;
-pub(crate) use tree::{Opens, Tree};

@@ -475,8 +475,7 @@ async fn a_stopping_daemon_finishes_what_was_begun() {
     daemon.tree.let_slow_ones_go();
     assert!(client.reply().await.result.is_ok());
     assert_eq!(client.receive().await, None);
-    let mut late = daemon.dial().await;
-    late.send(ClientMessage::Hello(hello(None)));
+    let mut late = daemon.dial().await; // refused before it has greeted
     let Some(ServerMessage::Refused(refusal)) = late.receive().await else { panic!("not refused") };
     assert_eq!(refusal.code, ProtocolCode::Stopping);
 }

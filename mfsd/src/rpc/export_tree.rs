@@ -1,0 +1,81 @@
+//! The export of the node as the file service serves it.
+
+use std::sync::Arc;
+
+use mfs::export;
+use mfs::export::{Export, OpenFile, Pool, Tenant};
+use mfs::types::op::{Entry, Operation, Outcome};
+use mfs::types::{Caller, Errno, OpenId};
+
+use super::tree::{Opens, Tree};
+
+/// An export and the threads it is served on.
+#[derive(Debug, Clone)]
+pub(crate) struct ExportTree {
+    export: Export,
+    pool: Pool,
+    /// Most descriptors of one session.
+    descriptors: usize,
+}
+
+/// A session's open files, as the export wants to see them.
+struct Seen<'a>(&'a dyn Opens<ExportTree>);
+
+// === impl ExportTree ===
+
+impl ExportTree {
+    /// Serves `export` on the threads of `pool`; a session holds at most so many descriptors.
+    pub(crate) const fn new(export: Export, pool: Pool, descriptors: usize) -> Self {
+        Self { export, pool, descriptors }
+    }
+}
+
+impl Tree for ExportTree {
+    type Open = OpenFile;
+    type Tenant = Tenant;
+
+    fn root(&self) -> Result<Entry, Errno> {
+        self.export.root()
+    }
+
+    fn tenant(&self) -> Arc<Tenant> {
+        Tenant::new(self.export.budget(), self.descriptors)
+    }
+
+    fn vouch(&self, caller: Caller, trust_root: bool) -> Caller {
+        self.export.vouch(caller, trust_root)
+    }
+
+    fn execute(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        opens: &dyn Opens<Self>,
+    ) -> Result<Outcome, Errno> {
+        self.export.execute(caller, operation, &Seen(opens))
+    }
+
+    fn spawn(&self, job: Box<dyn FnOnce() + Send>) {
+        self.pool.submit(job);
+    }
+}
+
+// === impl Seen ===
+
+impl export::Opens for Seen<'_> {
+    fn find(&self, open: OpenId) -> Option<OpenFile> {
+        self.0.find(open)
+    }
+
+    fn keep(&self, open: OpenId, file: OpenFile) -> Result<(), Errno> {
+        self.0.keep(open, file)
+    }
+
+    fn forget(&self, open: OpenId) {
+        self.0.forget(open);
+    }
+
+    fn tenant(&self) -> &Arc<Tenant> {
+        self.0.tenant()
+    }
+}
