@@ -1,5 +1,6 @@
 //! The daemon of a node.
 
+mod cluster;
 mod peer;
 mod rpc;
 

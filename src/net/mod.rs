@@ -5,8 +5,10 @@
 pub mod backoff;
 pub mod connect;
 pub mod deadline;
+pub mod discovery;
 pub mod interfaces;
 pub mod local;
+pub mod multicast;
 pub mod observed;
 pub mod plaintext;
 mod sys;

@@ -213,7 +213,6 @@ impl World {
             addresses: vec![node.address],
             version: "0.1.0".to_owned(),
             remembered: node.last_view.clone(),
-            seeds: vec![],
             random,
         };
         Core::new(settings, self.moment())
@@ -470,7 +469,7 @@ impl World {
             Action::Up(id) => {
                 self.deaths.remove(&(index, self.by_id[&id]));
             }
-            Action::Lost(_) | Action::Changed | Action::Beacon => {}
+            Action::Lost(_) | Action::Changed | Action::Beacon | Action::BeaconTo(_) => {}
         }
     }
 

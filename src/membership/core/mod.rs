@@ -57,8 +57,6 @@ pub struct CoreSettings {
     pub version: String,
     /// The members as the last run saw them.
     pub remembered: Vec<Member>,
-    /// Addresses to fetch the members from, if none of those known answers.
-    pub seeds: Vec<SocketAddr>,
     /// Seed of the random choices.
     pub random: u64,
 }
@@ -83,7 +81,12 @@ pub enum Event {
         address: SocketAddr,
     },
     /// Somebody on the local network looks for nodes of this cluster.
-    BeaconQuery,
+    BeaconQuery {
+        /// Who.
+        from: SocketAddr,
+    },
+    /// Addresses to fetch the members from, if none of those known answers.
+    Seeds(Vec<SocketAddr>),
     /// The member list is now this.
     Roster(Roster),
     /// The gossip keys are now these.
@@ -122,6 +125,8 @@ pub enum Action {
     },
     /// Send a beacon on every local network.
     Beacon,
+    /// Send a beacon to this address alone.
+    BeaconTo(SocketAddr),
     /// Make sure that no later run has this epoch or one before it.
     ///
     /// Comes only when this node's clock and memory were set back; see [`super::Core`].
@@ -171,7 +176,7 @@ pub struct Core {
 impl Core {
     /// A node that begins now; its first actions come with the first event.
     pub fn new(settings: CoreSettings, now: Moment) -> Self {
-        let CoreSettings { me, epoch, keys, roster, addresses, version, remembered, seeds, random } =
+        let CoreSettings { me, epoch, keys, roster, addresses, version, remembered, random } =
             settings;
         let tag = Tag::of(me);
         let mut random = SmallRng::seed_from_u64(random);
@@ -202,7 +207,7 @@ impl Core {
             details: HashMap::from([(tag, Details::new(incarnation, &addresses, &version))]),
             paths: HashMap::new(),
             doubts: Doubts::default(),
-            upkeep: Upkeep::new(seeds, now),
+            upkeep: Upkeep::new(now),
             timers: Timers::default(),
             random,
             actions: VecDeque::new(),
@@ -224,7 +229,8 @@ impl Core {
             Event::Tick => {}
             Event::Datagram { from, bytes } => self.receive(from, bytes),
             Event::Beacon { node, address } => self.hear_beacon(node, address),
-            Event::BeaconQuery => self.answer_query(),
+            Event::BeaconQuery { from } => self.answer_query(from),
+            Event::Seeds(seeds) => self.upkeep.seeds = seeds,
             Event::Roster(roster) => self.adopt(roster),
             Event::Keys(keys) => {
                 self.sealer.set_keys(&keys);

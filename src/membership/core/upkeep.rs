@@ -46,12 +46,12 @@ const BEACON_PERIOD: Duration = Duration::from_secs(30);
 const BEACONS_PER_PERIOD: f64 = 5.0;
 
 /// Least time between answers to queries.
-const ANSWER_GAP: Duration = Duration::from_millis(500);
+const ANSWER_GAP: Duration = Duration::from_millis(100);
 
 /// What housekeeping must remember.
 #[derive(Debug)]
 pub(super) struct Upkeep {
-    seeds: Vec<SocketAddr>,
+    pub(super) seeds: Vec<SocketAddr>,
     /// Rounds of housekeeping done.
     rounds: u64,
     begun: Duration,
@@ -83,9 +83,9 @@ struct Exchange {
 // === impl Upkeep ===
 
 impl Upkeep {
-    pub(super) fn new(seeds: Vec<SocketAddr>, now: Moment) -> Self {
+    pub(super) fn new(now: Moment) -> Self {
         Self {
-            seeds,
+            seeds: vec![],
             rounds: 0,
             begun: now.elapsed,
             exchange: Exchange {
@@ -369,12 +369,12 @@ impl Core {
     }
 
     /// Somebody looks for nodes of this cluster: a few of all answer.
-    pub(super) fn answer_query(&mut self) {
+    pub(super) fn answer_query(&mut self, from: SocketAddr) {
         let share = BEACONS_PER_PERIOD / (self.active() + 1) as f64;
         if self.random.random_bool(share.min(1.0))
             && elapsed_since(&mut self.upkeep.last_answer, self.now.elapsed, ANSWER_GAP)
         {
-            self.actions.push_back(Action::Beacon);
+            self.actions.push_back(Action::BeaconTo(from));
         }
     }
 }
