@@ -78,7 +78,7 @@ install:
 	install -m 644 $(GENERATED)/completions/mfs.bash $(DESTDIR)$(BASHDIR)/mfs
 	install -m 644 $(GENERATED)/completions/_mfs $(DESTDIR)$(ZSHDIR)
 	install -m 644 $(GENERATED)/completions/mfs.fish $(DESTDIR)$(FISHDIR)
-	install -m 644 README.md CHANGELOG.md fstab.example dist/mfs.mount docs/*.md $(DESTDIR)$(DOCDIR)
+	install -m 644 README.md CHANGELOG.md fstab.example dist/mfs.mount dist/mfsd.toml docs/*.md $(DESTDIR)$(DOCDIR)
 	@test -n "$(DESTDIR)" || scripts/installed add
 
 # Leaves /etc/mfs, /var/lib/mfs (the node's identity) and the fstab line: they are the administrator's.
