@@ -18,6 +18,8 @@ pub struct Setup {
     pub mount_options: Option<String>,
     /// Nodes without mfsd and without /mfs, for tests of forming a cluster.
     pub bare: bool,
+    /// Processors that each node may use; not limited if `None`.
+    pub cpus: Option<String>,
 }
 
 /// A running laboratory.
@@ -36,13 +38,20 @@ static COUNT: AtomicU32 = AtomicU32::new(1);
 impl Setup {
     /// So many nodes, mounted as the example says.
     pub const fn nodes(nodes: u32) -> Self {
-        Self { nodes, mount_options: None, bare: false }
+        Self { nodes, mount_options: None, bare: false, cpus: None }
     }
 
     /// With these mount options.
     #[must_use]
     pub fn mounted(mut self, options: &str) -> Self {
         self.mount_options = Some(options.to_owned());
+        self
+    }
+
+    /// With so many processors each.
+    #[must_use]
+    pub fn cpus(mut self, cpus: &str) -> Self {
+        self.cpus = Some(cpus.to_owned());
         self
     }
 
@@ -76,6 +85,9 @@ impl Cluster {
         let mut words = vec!["up", "--name", &name, "--nodes", &nodes, "--with-pid", &own];
         if let Some(options) = &setup.mount_options {
             words.extend(["--mount-options", options]);
+        }
+        if let Some(cpus) = &setup.cpus {
+            words.extend(["--cpus", cpus]);
         }
         if setup.bare {
             words.push("--bare");

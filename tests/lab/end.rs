@@ -75,14 +75,18 @@ fn the_end_takes_processes_that_hold_on() {
 #[test]
 fn a_lab_that_lost_its_keeper_can_be_ended_and_replaced() {
     let labs = Labs::new();
-    for words in [&["down", "--name", "x"][..], &["up", "--bare", "--nodes", "1", "--name", "x"][..]] {
+    for words in
+        [&["down", "--name", "x"][..], &["up", "--bare", "--nodes", "1", "--name", "x"][..]]
+    {
         assert!(labs.run(&["up", "--bare", "--nodes", "2", "--name", "x"]).status.success());
         let keeper = std::fs::read(labs.0.path().join("x/keeper")).unwrap();
         let keeper: serde_json::Value = serde_json::from_slice(&keeper).unwrap();
         let killed = Command::new("kill").args(["-KILL", &keeper["pid"].to_string()]).status();
         assert!(killed.unwrap().success());
         eventually("the lab is seen to be broken", Duration::from_secs(20), || {
-            !labs.run(&["partition", "--name", "x", "n1"]).status.success()
+            let listed = labs.run(&["ls", "--json"]).stdout;
+            let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+            listed[0]["whole"] == false
         });
         let output = labs.run(words);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

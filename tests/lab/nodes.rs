@@ -11,7 +11,6 @@ fn every_node_has_names_processes_and_files_of_its_own() {
     for node in lab.nodes() {
         assert_eq!(node.run("hostname"), node.name());
         assert_eq!(node.run("cat /etc/hostname"), node.name());
-        assert_eq!(node.run("readlink /proc/self"), node.run("readlink /proc/self"));
         assert_eq!(node.run("cat /proc/1/comm"), "mfs-lab-init");
         assert_eq!(node.run("ls /sys/class/net | sort | xargs"), "eth0 lo");
         assert_eq!(node.run("ls /var/lib/mfs-lab"), "");
@@ -54,7 +53,8 @@ fn other_mount_options_go_into_fstab() {
 #[test]
 fn directories_of_the_machine_can_be_renamed_and_files_linked() {
     let lab = Setup::nodes(1).bare().up();
-    lab.node(1).run("mv /usr/share /usr/shared && test -d /usr/shared && mv /usr/shared /usr/share");
+    lab.node(1)
+        .run("mv /usr/share /usr/shared && test -d /usr/shared && mv /usr/shared /usr/share");
     lab.node(1).run("ln /etc/passwd /etc/passwd.link && test /etc/passwd -ef /etc/passwd.link");
     lab.node(1).run("mkdir -p /root/a/b && mv /root/a /tmp/a && test -d /tmp/a/b");
 }

@@ -44,6 +44,13 @@ pub(super) fn run(home: &Home) -> anyhow::Result<ExitCode> {
 
 /// Ends everything of the lab at `home` and removes what is kept of it, in whatever state it is.
 pub(super) fn take_down(home: &Home, held: &Lock) -> anyhow::Result<()> {
+    clear(home)?;
+    home.remove_lock(held)?;
+    Ok(())
+}
+
+/// As [`take_down`], but its lock stays.
+pub(super) fn clear(home: &Home) -> anyhow::Result<()> {
     // By their words, not by what is written down: whoever was starting them may have been killed first.
     end(Process::called(&home.node_words()))?;
     let this = rustix::process::getpid().as_raw_nonzero().get();
@@ -54,9 +61,7 @@ pub(super) fn take_down(home: &Home, held: &Lock) -> anyhow::Result<()> {
         }
     }
     cgroup::remove(home)?;
-    remove(&home.dir())?;
-    home.remove_lock(held)?;
-    Ok(())
+    remove(&home.dir())
 }
 
 /// Ends nodes by their first processes, with every process inside.

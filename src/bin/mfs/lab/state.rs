@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/NAME.lock          held by whoever changes the lab
 //! STATE/NAME/lab.json      how it was brought up
+//! STATE/NAME/complete      it was brought up to the end
 //! STATE/NAME/keeper        the process that holds the switch
 //! STATE/NAME/n1/init       the first process of the node
 //! STATE/NAME/layers/n1/     what the node wrote over the machine's tree
@@ -154,6 +155,17 @@ impl Home {
     /// The same place for another lab.
     pub(super) fn of(&self, name: LabName) -> Self {
         Self { state: self.state.clone(), name }
+    }
+
+    /// Whether the lab was brought up to the end.
+    pub(super) fn is_complete(&self) -> bool {
+        self.dir().join("complete").exists()
+    }
+
+    /// Remembers that it was.
+    pub(super) fn set_complete(&self) -> anyhow::Result<()> {
+        let path = self.dir().join("complete");
+        fs::write(&path, "").with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// The process that keeps the lab, if it runs.

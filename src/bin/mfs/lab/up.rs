@@ -65,17 +65,14 @@ impl Up {
             bail!("there is no process {pid} to take the lab down with");
         }
         let held = home.lock()?;
-        if home.dir().join("lab.json").exists() && home.keeper().is_some() {
+        if home.is_complete() && home.keeper().is_some() {
             let name = home.name();
             bail!(
                 "lab {name} is up already: mfs lab down --name {name} ends it, --name OTHER makes another"
             );
         }
         // What an earlier one that was killed half way left.
-        down::take_down(&home, &held).context("cannot clear what is left of an earlier lab")?;
-        drop(held);
-
-        let held = home.lock()?;
+        down::clear(&home).context("cannot clear what is left of an earlier lab")?;
         let lab = Lab { home, settings: self.settings() };
         if let Err(error) = self.build(&lab, &progress) {
             // The first reason is the one to tell; a second one goes with it.
@@ -129,6 +126,7 @@ impl Up {
             cluster::mount(lab, &nodes, progress)?;
             cluster::wait_for_sight(lab, &nodes, progress)?;
         }
+        lab.home.set_complete()?;
         leash.release(self.with_pid)
     }
 }
