@@ -103,8 +103,9 @@ const fn owner(owner: fuser::LockOwner) -> LockOwner {
 impl Reply<Opened> for OpenReply<fuser::ReplyOpen> {
     fn succeed(self, opened: Opened) {
         let handle = FileHandle(opened.fh.0);
-        let id = opened.file.as_ref().and_then(|file| {
-            self.passthrough.attach(opened.ino, file.as_fd(), |f| self.reply.open_backing(f))
+        let file = opened.file.as_ref().and_then(|file| file.as_fd());
+        let id = file.and_then(|file| {
+            self.passthrough.attach(opened.ino, file, |file| self.reply.open_backing(file))
         });
         match id {
             Some(id) => self.reply.opened_passthrough(handle, FopenFlags::empty(), &id),
@@ -120,8 +121,9 @@ impl Reply<Opened> for OpenReply<fuser::ReplyOpen> {
 impl Reply<(Attr, Opened)> for OpenReply<fuser::ReplyCreate> {
     fn succeed(self, (attr, opened): (Attr, Opened)) {
         let (handle, attr) = (FileHandle(opened.fh.0), reply::file_attr(&attr));
-        let id = opened.file.as_ref().and_then(|file| {
-            self.passthrough.attach(opened.ino, file.as_fd(), |f| self.reply.open_backing(f))
+        let file = opened.file.as_ref().and_then(|file| file.as_fd());
+        let id = file.and_then(|file| {
+            self.passthrough.attach(opened.ino, file, |file| self.reply.open_backing(file))
         });
         let none = FopenFlags::empty();
         match id {

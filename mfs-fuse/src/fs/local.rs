@@ -1,29 +1,216 @@
-//! Direct access.
-use super::backing::Origin;
-use mfs::types::op::{Call, Entry, Operation, Outcome};
-use mfs::types::{Errno, OpenId};
+//! `Local`: this node's own files, used directly (dfsa=1).
+//!
+//! Data bypasses mfsd: finding, reading, listing and opening go to the export itself, by the same code that
+//! mfsd runs. What changes names and attributes goes through mfsd, which knows who caches them.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use mfs::export::{Export, FdBudget, OpenFile, OpenMap, Opens, Pool};
+use mfs::telemetry::metrics::MOUNT_DIRECT_OPERATIONS;
+use mfs::types::op::{self, Call, Create, Entry, Operation, Outcome};
+use mfs::types::{Caller, Errno, OpenFlags, OpenId};
+
+use super::backing::{Origin, Terms};
+use super::remote::Remote;
+
+/// Direct access to one export of this node.
 #[derive(Debug)]
-pub struct Local;
+pub struct Local {
+    export: Export,
+    pool: Pool,
+    opens: Arc<OpenMap>,
+    last_open: AtomicU64,
+    changes: Changes,
+    terms: Terms,
+}
+
+/// Who makes changes of names and attributes.
 #[derive(Debug)]
-pub struct LocalOpen(std::os::fd::OwnedFd);
+pub enum Changes {
+    /// This node's mfsd.
+    Server(Remote),
+    /// The export itself: nobody else serves the tree.
+    Direct,
+}
+
+/// An open local file, for the kernel.
+#[derive(Debug)]
+pub struct LocalOpen(OpenFile);
+
+/// An operation that was taken apart already; its answer is as it came.
+struct Whole(Operation);
+
+// === impl Whole ===
+
+impl From<Whole> for Operation {
+    fn from(whole: Whole) -> Self {
+        whole.0
+    }
+}
+
+impl Call for Whole {
+    type Output = Outcome;
+
+    fn answer(outcome: Outcome) -> Option<Outcome> {
+        Some(outcome)
+    }
+}
+
+// === impl LocalOpen ===
+
 impl LocalOpen {
-    pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        use std::os::fd::AsFd;
+    /// The file's descriptor, if it is one that the kernel may be given.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.as_fd()
     }
 }
+
+// === impl Local ===
+
 impl Local {
-    pub async fn call<C: Call>(&self, _o: &Origin<'_>, call: C) -> Result<C::Output, Errno> {
-        let _op: Operation = call.into();
-        C::answer(Outcome::Done(())).ok_or(Errno::Io)
+    /// Descriptors that the opens of this mount may take: what the process may have, but for a reserve.
+    const RESERVE: u64 = 256;
+
+    /// Direct access to `export`, its changes made as `changes` says.
+    pub fn new(export: Export, changes: Changes, terms: Terms) -> Arc<Self> {
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+            .current
+            .unwrap_or(u64::MAX)
+            .saturating_sub(Self::RESERVE);
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        let opens = OpenMap::new(export.budget(), descriptors);
+        Arc::new(Self {
+            export,
+            pool: Pool::new(Pool::USUAL_THREADS),
+            opens: Arc::new(opens),
+            last_open: AtomicU64::new(0),
+            changes,
+            terms,
+        })
     }
+
+    /// Executes one operation, directly or through mfsd.
+    ///
+    /// # Errors
+    /// What the file system said; ETIMEDOUT if it did not answer in time.
+    pub async fn call<C: Call>(&self, origin: &Origin<'_>, call: C) -> Result<C::Output, Errno> {
+        let operation = call.into();
+        let outcome = match &self.changes {
+            Changes::Server(server) if changes_names_or_attributes(&operation) => match operation {
+                Operation::Create(create) => self.create(server, origin, create).await?,
+                operation => server.call(origin, Whole(operation)).await?,
+            },
+            _ => self.execute(origin.caller, operation).await?,
+        };
+        C::answer(outcome).ok_or(Errno::Proto)
+    }
+
+    /// The root of the tree.
+    ///
+    /// # Errors
+    /// Those of looking at it.
     pub async fn root(&self) -> Result<Entry, Errno> {
-        Err(Errno::Io)
+        let export = self.export.clone();
+        self.in_time(self.pool.run(move || export.root())).await
     }
+
+    /// A name for an open that is to be made.
     pub fn new_open(&self) -> OpenId {
-        OpenId::FIRST
+        OpenId::new(self.last_open.fetch_add(1, Relaxed) + 1).unwrap_or(OpenId::FIRST)
     }
-    pub fn find(&self, _: OpenId) -> Option<LocalOpen> {
-        None
+
+    /// The open file, to be given to the kernel.
+    pub fn find(&self, open: OpenId) -> Option<LocalOpen> {
+        self.opens.find(open).map(LocalOpen)
+    }
+
+    async fn execute(&self, caller: &Caller, operation: Operation) -> Result<Outcome, Errno> {
+        MOUNT_DIRECT_OPERATIONS.count(&operation);
+        let (export, opens, caller) = (self.export.clone(), self.opens.clone(), caller.clone());
+        self.in_time(self.pool.run(move || export.execute(&caller, operation, &*opens))).await
+    }
+
+    /// mfsd makes the file, so that whoever caches its directory learns of it; it is opened here.
+    async fn create(
+        &self,
+        server: &Remote,
+        origin: &Origin<'_>,
+        create: Create,
+    ) -> Result<Outcome, Errno> {
+        let (open, access, flags) = (create.open, create.access, create.flags);
+        let theirs = server.new_open();
+        let entry = server.call(origin, Create { open: theirs, ..create }).await?;
+        let flags = flags - (OpenFlags::TRUNCATE | OpenFlags::EXCLUSIVE);
+        let again = op::Open { file: entry.file.clone(), open, access, flags };
+        let mut opened = self.execute(origin.caller, Operation::Open(again.clone())).await;
+        if opened == Err(Errno::Access) {
+            // A file may be made read-only and yet be open for writing: mfsd has let the caller do so.
+            opened = self.execute(&Caller::root(), Operation::Open(again)).await;
+        }
+        // The file stays open at mfsd until it is open here, so that nobody can take it away between.
+        if let Err(error) = server.call(origin, op::Release { open: theirs }).await {
+            tracing::debug!(%error, "mfsd keeps an open of a new file until the session ends");
+        }
+        opened.map(|_| Outcome::Created(entry))
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Errno>>) -> Result<T, Errno> {
+        if self.terms.hard {
+            return work.await;
+        }
+        tokio::time::timeout(self.terms.timeo, work).await.unwrap_or(Err(Errno::TimedOut))
+    }
+}
+
+/// A budget of descriptors that a whole process may have.
+pub fn process_budget() -> FdBudget {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = most.unwrap_or(u64::MAX).saturating_sub(Local::RESERVE);
+    FdBudget::new(usize::try_from(most).unwrap_or(usize::MAX))
+}
+
+/// Whether others may have cached what the operation changes. What is done through an open file concerns
+/// its data, even where an attribute (its size) changes with it.
+const fn changes_names_or_attributes(operation: &Operation) -> bool {
+    match operation {
+        Operation::SetAttributes(set) => {
+            let only_size = set.set.mode.is_none()
+                && set.set.uid.is_none()
+                && set.set.gid.is_none()
+                && set.set.atime.is_none()
+                && set.set.mtime.is_none();
+            set.open.is_none() && !only_size
+        }
+        Operation::MakeNode(_)
+        | Operation::MakeDir(_)
+        | Operation::MakeSymlink(_)
+        | Operation::Link(_)
+        | Operation::Unlink(_)
+        | Operation::RemoveDir(_)
+        | Operation::Rename(_)
+        | Operation::Create(_)
+        | Operation::SetXattr(_)
+        | Operation::RemoveXattr(_) => true,
+        Operation::Lookup(_)
+        | Operation::GetAttr(_)
+        | Operation::ReadLink(_)
+        | Operation::Open(_)
+        | Operation::Read(_)
+        | Operation::Write(_)
+        | Operation::Flush(_)
+        | Operation::Release(_)
+        | Operation::Sync(_)
+        | Operation::ReadDir(_)
+        | Operation::StatFsOf(_)
+        | Operation::CheckAccess(_)
+        | Operation::GetXattr(_)
+        | Operation::ListXattr(_)
+        | Operation::Fallocate(_)
+        | Operation::Seek(_)
+        | Operation::CopyRange(_)
+        | Operation::GetLock(_)
+        | Operation::SetLock(_) => false,
     }
 }
