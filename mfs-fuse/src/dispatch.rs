@@ -44,7 +44,8 @@ pub(crate) struct Port {
     pub(crate) fs: Arc<MountedFs>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) passthrough: Arc<Passthrough>,
-    /// How deep file systems may be stacked below backing files; 1, or 2 where the root is an overlay.
+    /// How deep file systems may be stacked below backing files: 1, or 2 where the root is an overlay; 0
+    /// where no file is given to the kernel.
     pub(crate) stack_depth: u32,
 }
 
@@ -158,11 +159,9 @@ impl fuser::Filesystem for Port {
         // A limit that the kernel lowers further is no error.
         let _previous = config.set_max_write(MAX_REQUEST);
         let _previous = config.set_max_background(MAX_BACKGROUND);
-        let passthrough = offered & caps::PASSTHROUGH != 0;
-        if passthrough {
-            let _previous = config.set_max_stack_depth(self.stack_depth);
-        }
-        self.passthrough.offer(passthrough);
+        // The kernel has PASSTHROUGH on only where a depth goes with it.
+        let _previous = config.set_max_stack_depth(self.stack_depth);
+        self.passthrough.offer(offered & caps::PASSTHROUGH != 0 && self.stack_depth > 0);
         Ok(())
     }
 

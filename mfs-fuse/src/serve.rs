@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fs::{MountedFs, Terms};
@@ -19,14 +20,19 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// There is no mount, with the reason; or the kernel broke the session off.
 pub fn serve(config: MountConfig, ready: &mut dyn FnMut()) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("mfs-mount")
         .enable_all()
         .build()
         .context("the threads of the mount could not be started")?;
     let fs = MountedFs::new(Terms { timeo: config.timeout, hard: config.hard });
-    let place =
-        Place { source: &config.source, mountpoint: &config.mountpoint, flags: config.flags };
+    let place = Place {
+        source: &config.source,
+        mountpoint: &config.mountpoint,
+        flags: config.flags,
+        backing_files: config.direct_access,
+    };
     let mount = KernelMount::begin(fs.clone(), &place, runtime.handle().clone())?;
     tracing::info!(mountpoint = %config.mountpoint.display(), "mounted");
     runtime.spawn(detach_on_signal(config.mountpoint.clone()));
@@ -36,6 +42,16 @@ pub fn serve(config: MountConfig, ready: &mut dyn FnMut()) -> anyhow::Result<()>
     runtime.shutdown_background();
     tracing::info!(mountpoint = %config.mountpoint.display(), "unmounted");
     ended
+}
+
+/// Direct access holds a descriptor for each open file; the soft limit is meant for programs that use
+/// select(2).
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit on descriptors stays as it is");
+    }
 }
 
 async fn say_farewell(fs: Arc<MountedFs>) {

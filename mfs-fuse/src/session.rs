@@ -40,6 +40,8 @@ pub struct Place<'a> {
     pub mountpoint: &'a Path,
     /// Flags of mount(2).
     pub flags: MountFlags,
+    /// Whether local files may be given to the kernel as backing files (dfsa=1).
+    pub backing_files: bool,
 }
 
 /// A mount that answers. Dropping it leaves the mount and its threads alone.
@@ -99,7 +101,7 @@ impl KernelMount {
             fs,
             runtime,
             passthrough: Arc::new(Passthrough::default()),
-            stack_depth: stack_depth(),
+            stack_depth: if place.backing_files { stack_depth() } else { 0 },
         };
         let readers = std::thread::available_parallelism().map_or(1, usize::from).max(MIN_READERS);
         let mut config = fuser::Config::default();

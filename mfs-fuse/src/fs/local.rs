@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use mfs::export::{Export, FdBudget, OpenFile, OpenMap, Opens, Pool};
+use mfs::export::{Export, OpenFile, OpenMap, Opens, Pool};
 use mfs::telemetry::metrics::MOUNT_DIRECT_OPERATIONS;
 use mfs::types::op::{self, Call, Create, Entry, Operation, Outcome};
 use mfs::types::{Caller, Errno, OpenFlags, OpenId};
@@ -70,17 +70,10 @@ impl LocalOpen {
 // === impl Local ===
 
 impl Local {
-    /// Descriptors that the opens of this mount may take: what the process may have, but for a reserve.
-    const RESERVE: u64 = 256;
-
     /// Direct access to `export`, its changes made as `changes` says.
     pub fn new(export: Export, changes: Changes, terms: Terms) -> Arc<Self> {
-        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-            .current
-            .unwrap_or(u64::MAX)
-            .saturating_sub(Self::RESERVE);
-        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-        let opens = OpenMap::new(export.budget(), descriptors);
+        // The one session of this process: it may take all that the budget has.
+        let opens = OpenMap::new(export.budget(), export.budget().limit());
         Arc::new(Self {
             export,
             pool: Pool::new(Pool::USUAL_THREADS),
@@ -162,13 +155,6 @@ impl Local {
         }
         tokio::time::timeout(self.terms.timeo, work).await.unwrap_or(Err(Errno::TimedOut))
     }
-}
-
-/// A budget of descriptors that a whole process may have.
-pub fn process_budget() -> FdBudget {
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let most = most.unwrap_or(u64::MAX).saturating_sub(Local::RESERVE);
-    FdBudget::new(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 /// Whether others may have cached what the operation changes. What is done through an open file concerns
