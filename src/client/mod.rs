@@ -1,3 +1,24 @@
 //! The client of exports: sessions with nodes, sequence numbers, reconnection, reclaim.
+//!
+//! [`Peers`] is the door: it asks any node of the cluster for an operation. Behind it there is one task
+//! for each node (`driver`), which owns a machine without I/O (`session`), the policy of when a node is
+//! tried and when it is away (`reach`), and up to two connections (`lane`). Nodes share nothing, so that
+//! one cannot delay another.
+//!
+//! Not here: caching, and the meaning of what is asked.
+//!
+//! Lock order: `Peers::nodes` is the only lock, held for a look into a map.
 
+mod driver;
+mod lane;
+mod patience;
+mod peers;
+mod reach;
 pub mod session;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use patience::{Interrupted, Patience};
+pub use peers::{Peers, PeersConfig};

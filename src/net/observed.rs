@@ -41,6 +41,12 @@ impl Fate {
         )
     }
 
+    /// Whether it broke because TLS was broken off: behind the handshake, that is how a peer refuses a
+    /// client's certificate.
+    pub fn is_refusal(&self) -> bool {
+        *self.0.lock() == Some(io::ErrorKind::InvalidData)
+    }
+
     fn note<T>(&self, result: &Poll<io::Result<T>>) {
         if let Poll::Ready(Err(error)) = result {
             self.0.lock().get_or_insert(error.kind());

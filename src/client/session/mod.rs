@@ -15,7 +15,7 @@
 
 mod callers;
 mod locks;
-mod nature;
+pub(super) mod nature;
 mod opens;
 mod reclaim;
 mod replies;
@@ -269,7 +269,8 @@ impl Session {
         }
     }
 
-    const fn is_up(&self, lane: Lane) -> bool {
+    /// Whether a connection is up, and greeted.
+    pub const fn is_up(&self, lane: Lane) -> bool {
         match lane {
             Lane::Control => self.control,
             Lane::Bulk => self.bulk,

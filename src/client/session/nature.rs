@@ -33,7 +33,7 @@ impl Class {
 }
 
 /// The opens that an operation needs, so that it must wait while they are opened again.
-pub(super) fn opens_of(operation: &Operation) -> impl Iterator<Item = OpenId> + use<> {
+pub(crate) fn opens_of(operation: &Operation) -> impl Iterator<Item = OpenId> + use<> {
     let (first, second) = match operation {
         Operation::GetAttr(o) => (o.open, None),
         Operation::SetAttributes(o) => (o.open, None),

@@ -6,35 +6,14 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::client::session::{
     Action, Ask, Event, Lane, Limits, Note, RequestIds, Session, Submission,
 };
+pub(super) use crate::client::testing::server::{Server, file};
 use crate::clock;
-use crate::types::op::{Entry, LockKind, Operation, Outcome, ReadData, SetLock, Written};
-use crate::types::{
-    Attr, Caller, Epoch, Errno, FileId, FileKind, InodeNo, Leases, LockOwner, NodeId, NodeName,
-    NodeNumber, OpenId, RequestId, Sequence, SessionId, Slot, Timestamp, Verifier,
-};
-use crate::wire::{Failure, ProtocolCode, Refusal, Reply, Request, Welcome};
-
-/// What a server does with requests.
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) epoch: u64,
-    pub(super) session: u64,
-    pub(super) verifier: u64,
-    pub(super) opens: BTreeMap<OpenId, FileId>,
-    pub(super) locks: HashSet<(OpenId, LockOwner)>,
-    /// Locks that another client holds.
-    pub(super) foreign_locks: HashSet<OpenId>,
-    /// Files that are gone.
-    pub(super) gone: HashSet<FileId>,
-    cache: HashMap<Slot, (Sequence, Reply)>,
-    /// What was executed, in order.
-    pub(super) done: Vec<Operation>,
-}
+use crate::types::op::{Operation, Outcome};
+use crate::types::{Caller, Errno, RequestId};
+use crate::wire::{Reply, Request};
 
 /// One connection that is up: what is under way in each direction.
 #[derive(Debug, Default)]
@@ -59,164 +38,6 @@ pub(super) struct World {
 }
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
-pub(super) fn file(name: &str) -> FileId {
-    FileId::from_bytes(Bytes::copy_from_slice(name.as_bytes())).expect("short and not empty")
-}
-
-pub(super) fn entry(name: &str) -> Entry {
-    let time = Timestamp::default();
-    let attr = Attr {
-        ino: InodeNo::new(77).expect("not 0"),
-        kind: FileKind::Regular,
-        mode: 0o644,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        size: 0,
-        blocks: 0,
-        block_size: 4_096,
-        rdev: (0, 0),
-        atime: time,
-        mtime: time,
-        ctime: time,
-        btime: None,
-    };
-    Entry { file: file(name), attr }
-}
-
-// === impl Server ===
-
-impl Server {
-    fn new() -> Self {
-        Self {
-            epoch: 1,
-            session: 1,
-            verifier: 1,
-            opens: BTreeMap::new(),
-            locks: HashSet::new(),
-            foreign_locks: HashSet::new(),
-            gone: HashSet::new(),
-            cache: HashMap::new(),
-            done: Vec::new(),
-        }
-    }
-
-    /// mfsd was restarted: nothing of the session is left.
-    pub(super) fn restart(&mut self) {
-        self.epoch += 1;
-        self.forget_session();
-    }
-
-    /// The session is over, mfsd is not.
-    pub(super) fn forget_session(&mut self) {
-        self.session += 1;
-        self.opens.clear();
-        self.locks.clear();
-        self.cache.clear();
-    }
-
-    fn welcome(&self) -> Welcome {
-        Welcome {
-            version: 1,
-            features: 0,
-            session: SessionId::new(self.session).expect("not 0"),
-            resumed: true,
-            epoch: Epoch::new(self.epoch).expect("not 0"),
-            verifier: Verifier(self.verifier),
-            lease_term: Duration::from_secs(10),
-            max_io: 1 << 20,
-            slots: 4,
-            max_in_flight: 64,
-            root: entry("root"),
-            node: NodeId::from_digest([1; 32]),
-            name: NodeName::parse("n1").expect("a good name"),
-            number: NodeNumber::new(1).expect("not 0"),
-            software: String::new(),
-        }
-    }
-
-    /// Executes a request, or answers it from the reply cache.
-    fn serve(&mut self, request: &Request) -> Reply {
-        let reply = |result| Reply {
-            id: request.id,
-            verifier: Verifier(self.verifier),
-            leases: Leases::empty(),
-            result,
-        };
-        if request.epoch.get() != self.epoch {
-            return reply(Err(refusal(ProtocolCode::StaleEpoch)));
-        }
-        assert_eq!(request.once.is_some(), request.operation.is_once_only(), "{request:?}");
-        if let Some((slot, sequence)) = request.once
-            && let Some((last, remembered)) = self.cache.get(&slot)
-        {
-            assert!(sequence >= *last, "an old sequence number in {request:?}");
-            if sequence == *last {
-                assert_eq!(remembered.id, request.id, "a repeat is another request");
-                return remembered.clone();
-            }
-        }
-        let result = self.execute(&request.operation);
-        let reply = Reply {
-            id: request.id,
-            verifier: Verifier(self.verifier),
-            leases: Leases::empty(),
-            result,
-        };
-        if let Some((slot, sequence)) = request.once {
-            self.cache.insert(slot, (sequence, reply.clone()));
-        }
-        reply
-    }
-
-    fn execute(&mut self, operation: &Operation) -> Result<Outcome, Failure> {
-        for open in crate::client::session::nature::opens_of(operation) {
-            if !self.opens.contains_key(&open) {
-                return Err(refusal(ProtocolCode::UnknownOpen));
-            }
-        }
-        self.done.push(operation.clone());
-        Ok(match operation {
-            Operation::MakeDir(_) => Outcome::Entry(entry("made")),
-            Operation::Lookup(_) => Outcome::Entry(entry("found")),
-            Operation::Open(o) => {
-                if self.gone.contains(&o.file) {
-                    return Err(Errno::Stale.into());
-                }
-                self.opens.insert(o.open, o.file.clone());
-                Outcome::Attr(entry("opened").attr)
-            }
-            Operation::Create(o) => {
-                self.opens.insert(o.open, file("created"));
-                Outcome::Created(entry("created"))
-            }
-            Operation::Release(o) => {
-                self.opens.remove(&o.open);
-                self.locks.retain(|(open, _)| *open != o.open);
-                Outcome::Done(())
-            }
-            Operation::Read(_) => Outcome::Data(ReadData { data: Bytes::new() }),
-            Operation::Write(o) => Outcome::Written(Written { size: 1, offset: o.offset }),
-            Operation::Sync(_) | Operation::Flush(_) => Outcome::Done(()),
-            Operation::SetLock(SetLock { open, owner, kind, .. }) => {
-                if self.foreign_locks.contains(open) {
-                    return Err(Errno::Again.into());
-                }
-                match kind {
-                    LockKind::Unlock => self.locks.remove(&(*open, *owner)),
-                    _ => self.locks.insert((*open, *owner)),
-                };
-                Outcome::Done(())
-            }
-            other => unreachable!("the tests do not use {other:?}"),
-        })
-    }
-}
-
-fn refusal(code: ProtocolCode) -> Failure {
-    Refusal { code, message: String::new() }.into()
-}
 
 // === impl World ===
 

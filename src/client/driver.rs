@@ -1,0 +1,362 @@
+//! Drives the session with one node: executes what the machine decides, over connections and a clock.
+//!
+//! One task for each node, which owns everything that belongs to it; so no node can delay another. It
+//! needs only a tokio runtime with I/O and time, of whatever kind.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::lane::{Generation, OpenLane, Reports, Told};
+use super::reach::{Loss, Reach};
+use super::session::{Action, Event, Lane, Note, Session, Submission};
+use crate::membership::{Member, View};
+use crate::net::Connector;
+use crate::telemetry::metrics;
+use crate::types::op::Outcome;
+use crate::types::{Epoch, Errno, ExportId, Incarnation, NodeId, RequestId, SessionId};
+use crate::wire::{ClientMessage, Hello, Versions};
+
+/// A connection without anything to do is cut after this.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How long the end of a session may take to be said.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What a caller is answered through.
+pub(super) type Answering = oneshot::Sender<Result<Outcome, Errno>>;
+
+/// What callers ask of the task.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Do this, and answer.
+    Submit(Submission, Answering),
+    /// Nobody waits for this any more.
+    GiveUp(RequestId),
+}
+
+/// How this client presents itself.
+#[derive(Debug, Clone)]
+pub(super) struct Greeting {
+    pub(super) incarnation: Incarnation,
+    pub(super) export: Option<ExportId>,
+    pub(super) software: String,
+}
+
+/// The task of one node.
+pub(super) struct Driver {
+    node: NodeId,
+    greeting: Greeting,
+    connector: Arc<dyn Connector>,
+    view: watch::Receiver<View>,
+    session: Session,
+    reach: Reach,
+    verdict: Option<Errno>,
+    callers: HashMap<RequestId, Answering>,
+    control: Option<OpenLane>,
+    bulk: Option<OpenLane>,
+    generation: Generation,
+    reports: Reports,
+    told: mpsc::UnboundedReceiver<(Lane, Generation, Told)>,
+    last_use: Instant,
+    /// Not before this is the bulk connection tried again.
+    bulk_after: Instant,
+}
+
+/// The time of the runtime's timers, so that tests which hold the one hold the other.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+// === impl Driver ===
+
+impl Driver {
+    /// The task of `node`, not running yet.
+    pub(super) fn new(
+        node: NodeId,
+        greeting: Greeting,
+        connector: Arc<dyn Connector>,
+        view: watch::Receiver<View>,
+        session: Session,
+    ) -> Self {
+        let now = now();
+        let (reports, told) = mpsc::unbounded_channel();
+        Self {
+            node,
+            greeting,
+            connector,
+            view,
+            session,
+            reach: Reach::new(now),
+            verdict: None,
+            callers: HashMap::new(),
+            control: None,
+            bulk: None,
+            generation: 0,
+            reports,
+            told,
+            last_use: now,
+            bulk_after: now,
+        }
+    }
+
+    /// Runs until there are no callers any more, or the node is no member any more.
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        self.look_at_view();
+        loop {
+            let wake = self.maintain();
+            let sleep = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => break,
+                },
+                Some((lane, generation, told)) = self.told.recv() => {
+                    self.hear(lane, generation, told);
+                }
+                changed = self.view.changed() => match changed {
+                    Ok(()) => self.look_at_view(),
+                    Err(_) => break, // the mount ends
+                },
+                () = sleep => self.step(Event::Tick),
+            }
+            if self.reach.is_removed() {
+                tracing::info!("node {} is no member any more", self.node.short());
+                break;
+            }
+        }
+        commands.close();
+        for (_, answering) in self.callers.drain() {
+            drop(answering.send(Err(Errno::HostDown)));
+        }
+        if let Some(control) = self.control.take() {
+            control.finish(GOODBYE).await;
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = now();
+        match command {
+            Command::Submit(submission, answering) => {
+                self.last_use = now;
+                self.reach.note_interest(now);
+                self.judge(now);
+                self.callers.insert(submission.id, answering);
+                self.step(Event::Submit(submission));
+            }
+            Command::GiveUp(id) => {
+                if self.callers.remove(&id).is_some() {
+                    self.step(Event::GiveUp(id));
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, lane: Lane, generation: Generation, told: Told) {
+        if self.lane(lane).as_ref().is_none_or(|open| open.generation != generation) {
+            return; // of a connection that was cut
+        }
+        let now = now();
+        match told {
+            Told::Reply(reply) => self.step(Event::Reply(reply)),
+            Told::Up(welcome) => {
+                if lane == Lane::Control {
+                    tracing::debug!("connected to {} ({})", welcome.name, welcome.software);
+                    self.reach.note_connected(now);
+                    self.judge(now);
+                }
+                self.step(Event::Up(lane, welcome));
+            }
+            Told::Down(loss) => {
+                tracing::debug!("{lane:?} connection to node {}: {loss}", self.node.short());
+                *self.lane(lane) = None;
+                self.step(Event::Down(lane));
+                match lane {
+                    Lane::Control => self.lose(now, &loss),
+                    // The host's silence concerns both connections; anything else only this one.
+                    Lane::Bulk if loss == Loss::Silent => {
+                        self.cut(Lane::Control);
+                        self.lose(now, &loss);
+                    }
+                    Lane::Bulk => self.bulk_after = now + Duration::from_millis(200),
+                }
+            }
+        }
+    }
+
+    /// The control connection ended, or could not be made.
+    fn lose(&mut self, now: Instant, loss: &Loss) {
+        self.cut(Lane::Bulk);
+        self.reach.note_loss(now, loss);
+        self.judge(now);
+        if let Some(errno) = self.verdict {
+            tracing::info!("node {} cannot be reached ({errno}): {loss}", self.node.short());
+        }
+    }
+
+    fn look_at_view(&mut self) {
+        let now = now();
+        let member = self.view.borrow_and_update().by_id(self.node).cloned();
+        self.reach.hear(now, member.as_ref());
+        if !self.reach.is_member() {
+            self.cut(Lane::Bulk);
+            self.cut(Lane::Control);
+        }
+        self.judge(now);
+    }
+
+    /// Tells the machine whether the node is away.
+    fn judge(&mut self, now: Instant) {
+        let verdict = self.reach.verdict(now);
+        if verdict != self.verdict {
+            self.verdict = verdict;
+            self.step(verdict.map_or(Event::Back, Event::Away));
+        }
+    }
+
+    /// Makes and cuts connections as they are needed; says when to look again.
+    fn maintain(&mut self) -> Option<Instant> {
+        let now = now();
+        self.judge(now);
+        let wanted = self.session.wants_connection();
+        let mut wake = self.session.next_deadline();
+        let mut also = |at: Instant| wake = Some(wake.map_or(at, |wake| wake.min(at)));
+        if self.control.is_none() {
+            match self.reach.attempt_at(now, wanted) {
+                Some(at) if at <= now => self.connect(Lane::Control),
+                Some(at) => also(at),
+                None => {}
+            }
+        } else if !wanted {
+            let idle_at = self.last_use + IDLE;
+            if idle_at <= now {
+                self.cut(Lane::Bulk);
+                self.cut(Lane::Control);
+                self.reach.note_loss(now, &Loss::Ended("idle".to_owned()));
+            } else {
+                also(idle_at);
+            }
+        }
+        if self.session.wants_bulk() && self.bulk.is_none() && self.session.is_up(Lane::Control) {
+            if self.bulk_after <= now { self.connect(Lane::Bulk) } else { also(self.bulk_after) }
+        }
+        wake
+    }
+
+    fn connect(&mut self, lane: Lane) {
+        let Some(member) = self.member() else { return };
+        self.generation += 1;
+        let identity: Option<(SessionId, Epoch)> = self.session.identity();
+        let hello = Hello {
+            versions: Versions::OURS,
+            features: 0,
+            incarnation: self.greeting.incarnation,
+            session: identity.map(|(session, _)| session),
+            last_epoch: identity.map(|(_, epoch)| epoch),
+            purpose: lane,
+            export: self.greeting.export,
+            software: self.greeting.software.clone(),
+        };
+        let open = OpenLane::begin(
+            Arc::clone(&self.connector),
+            member,
+            hello,
+            self.generation,
+            self.reports.clone(),
+        );
+        *self.lane(lane) = Some(open);
+    }
+
+    fn member(&self) -> Option<Member> {
+        self.view.borrow().by_id(self.node).cloned()
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut Option<OpenLane> {
+        match lane {
+            Lane::Control => &mut self.control,
+            Lane::Bulk => &mut self.bulk,
+        }
+    }
+
+    fn cut(&mut self, lane: Lane) {
+        if self.lane(lane).take().is_some() {
+            self.step(Event::Down(lane));
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        for action in self.session.step(now(), event) {
+            self.execute(action);
+        }
+    }
+
+    fn execute(&mut self, action: Action) {
+        match action {
+            Action::Send { lane, request, again } => {
+                if again {
+                    metrics::CLIENT_REQUESTS_REPEATED.add_one();
+                }
+                metrics::CLIENT_REQUESTS_SENT.count(&request.operation);
+                if let Some(open) = self.lane(lane) {
+                    open.send(ClientMessage::Request(request));
+                }
+            }
+            Action::Cancel(lane, id) => {
+                if let Some(open) = self.lane(lane) {
+                    open.send(ClientMessage::Cancel(id));
+                }
+            }
+            Action::Answer(id, result) => {
+                if let Some(answering) = self.callers.remove(&id) {
+                    drop(answering.send(result)); // a caller that is gone gave up
+                }
+            }
+            Action::Close(lane) => {
+                let now = now();
+                let was_open = self.lane(lane).is_some();
+                self.cut(lane);
+                if was_open && lane == Lane::Control {
+                    self.reach.note_loss(now, &Loss::Ended("the session is over".to_owned()));
+                }
+            }
+            Action::Note(note) => self.note(&note),
+        }
+    }
+
+    fn note(&self, note: &Note) {
+        let node = self.node.short();
+        match note {
+            Note::Begun { opens: 0 } => metrics::CLIENT_SESSIONS_BEGUN.add_one(),
+            Note::Begun { opens } => {
+                metrics::CLIENT_SESSIONS_BEGUN.add_one();
+                tracing::info!("new session with node {node}: opening {opens} files again");
+            }
+            Note::Resumed => metrics::CLIENT_SESSIONS_RESUMED.add_one(),
+            Note::Reclaimed => metrics::CLIENT_RECLAIMED.add_one(),
+            Note::NotReclaimed(open, errno) => {
+                metrics::CLIENT_RECLAIMS_FAILED.add_one();
+                tracing::warn!(
+                    "open {open} on node {node} could not be established again: it fails with {errno}"
+                );
+            }
+            Note::Unknown(operation) => tracing::warn!(
+                "{operation} on node {node}: mfsd was restarted meanwhile, so nobody knows whether it \
+                 was done; its caller is told EIO"
+            ),
+            Note::WritesLost => tracing::warn!(
+                "node {node} was restarted and may have lost writes that were not synced: fsync and \
+                 close of the files concerned fail with EIO"
+            ),
+            Note::Refused(operation, refusal) => {
+                tracing::error!("node {node} refuses {operation}: {refusal}");
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A model of the server: sessions, epochs, opens, locks and the reply cache, and no file system.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::client::session::nature;
+use crate::types::op::{
+    Entry, HeldLock, Listing, LockKind, Operation, Outcome, ReadData, SetLock, Written,
+};
+use crate::types::{
+    Attr, Epoch, Errno, FileId, FileKind, InodeNo, Leases, LockOwner, NodeId, NodeName, NodeNumber,
+    OpenId, Sequence, SessionId, Slot, StatFs, Timestamp, Verifier,
+};
+use crate::wire::{Failure, ProtocolCode, Refusal, Reply, Request, Welcome};
+
+/// What a server does with requests.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) node: NodeId,
+    pub(crate) epoch: u64,
+    pub(crate) session: u64,
+    pub(crate) verifier: u64,
+    pub(crate) opens: BTreeMap<OpenId, FileId>,
+    pub(crate) locks: HashSet<(OpenId, LockOwner)>,
+    /// Locks that another client holds.
+    pub(crate) foreign_locks: HashSet<OpenId>,
+    /// Files that are gone.
+    pub(crate) gone: HashSet<FileId>,
+    cache: HashMap<Slot, (Sequence, Reply)>,
+    /// What was executed, in order.
+    pub(crate) done: Vec<Operation>,
+}
+
+pub(crate) fn file(name: &str) -> FileId {
+    FileId::from_bytes(Bytes::copy_from_slice(name.as_bytes())).expect("short and not empty")
+}
+
+pub(crate) fn entry(name: &str) -> Entry {
+    let time = Timestamp::default();
+    let attr = Attr {
+        ino: InodeNo::new(77).expect("not 0"),
+        kind: FileKind::Regular,
+        mode: 0o644,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        blocks: 0,
+        block_size: 4_096,
+        rdev: (0, 0),
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: None,
+    };
+    Entry { file: file(name), attr }
+}
+
+// === impl Server ===
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        Self {
+            node: NodeId::from_digest([1; 32]),
+            epoch: 1,
+            session: 1,
+            verifier: 1,
+            opens: BTreeMap::new(),
+            locks: HashSet::new(),
+            foreign_locks: HashSet::new(),
+            gone: HashSet::new(),
+            cache: HashMap::new(),
+            done: Vec::new(),
+        }
+    }
+
+    /// mfsd was restarted: nothing of the session is left.
+    pub(crate) fn restart(&mut self) {
+        self.epoch += 1;
+        self.forget_session();
+    }
+
+    /// The session is over, mfsd is not.
+    pub(crate) fn forget_session(&mut self) {
+        self.session += 1;
+        self.opens.clear();
+        self.locks.clear();
+        self.cache.clear();
+    }
+
+    pub(crate) fn welcome(&self) -> Welcome {
+        Welcome {
+            version: 1,
+            features: 0,
+            session: SessionId::new(self.session).expect("not 0"),
+            resumed: true,
+            epoch: Epoch::new(self.epoch).expect("not 0"),
+            verifier: Verifier(self.verifier),
+            lease_term: Duration::from_secs(10),
+            max_io: 1 << 20,
+            slots: 4,
+            max_in_flight: 64,
+            root: entry("root"),
+            node: self.node,
+            name: NodeName::parse("n1").expect("a good name"),
+            number: NodeNumber::new(1).expect("not 0"),
+            software: String::new(),
+        }
+    }
+
+    /// Executes a request, or answers it from the reply cache.
+    pub(crate) fn serve(&mut self, request: &Request) -> Reply {
+        let reply = |result| Reply {
+            id: request.id,
+            verifier: Verifier(self.verifier),
+            leases: Leases::empty(),
+            result,
+        };
+        if request.epoch.get() != self.epoch {
+            return reply(Err(refusal(ProtocolCode::StaleEpoch)));
+        }
+        assert_eq!(request.once.is_some(), request.operation.is_once_only(), "{request:?}");
+        if let Some((slot, sequence)) = request.once
+            && let Some((last, remembered)) = self.cache.get(&slot)
+        {
+            assert!(sequence >= *last, "an old sequence number in {request:?}");
+            if sequence == *last {
+                assert_eq!(remembered.id, request.id, "a repeat is another request");
+                return remembered.clone();
+            }
+        }
+        let result = self.execute(&request.operation);
+        let reply = Reply {
+            id: request.id,
+            verifier: Verifier(self.verifier),
+            leases: Leases::empty(),
+            result,
+        };
+        if let Some((slot, sequence)) = request.once {
+            self.cache.insert(slot, (sequence, reply.clone()));
+        }
+        reply
+    }
+
+    fn execute(&mut self, operation: &Operation) -> Result<Outcome, Failure> {
+        for open in nature::opens_of(operation) {
+            if !self.opens.contains_key(&open) {
+                return Err(refusal(ProtocolCode::UnknownOpen));
+            }
+        }
+        self.done.push(operation.clone());
+        Ok(match operation {
+            Operation::MakeDir(_)
+            | Operation::MakeNode(_)
+            | Operation::MakeSymlink(_)
+            | Operation::Link(_)
+            | Operation::Lookup(_) => Outcome::Entry(entry("made")),
+            Operation::Unlink(_)
+            | Operation::RemoveDir(_)
+            | Operation::Rename(_)
+            | Operation::CheckAccess(_)
+            | Operation::SetXattr(_)
+            | Operation::RemoveXattr(_)
+            | Operation::Fallocate(_)
+            | Operation::Sync(_)
+            | Operation::Flush(_) => Outcome::Done(()),
+            Operation::GetAttr(_) | Operation::SetAttributes(_) => Outcome::Attr(entry("x").attr),
+            Operation::ReadLink(_) => Outcome::Target(Bytes::from_static(b"target")),
+            Operation::ReadDir(_) => Outcome::Listing(Listing { entries: Vec::new(), end: true }),
+            Operation::StatFsOf(_) => Outcome::StatFs(StatFs::default()),
+            Operation::GetXattr(_) => Outcome::Value(Bytes::from_static(b"value")),
+            Operation::ListXattr(_) => Outcome::Names(Vec::new()),
+            Operation::Seek(o) => Outcome::Offset(o.offset),
+            Operation::CopyRange(o) => Outcome::Copied(o.length),
+            Operation::GetLock(o) => {
+                Outcome::Lock(HeldLock { kind: LockKind::Unlock, range: o.range, pid: 0 })
+            }
+            Operation::Open(o) => {
+                if self.gone.contains(&o.file) {
+                    return Err(Errno::Stale.into());
+                }
+                self.opens.insert(o.open, o.file.clone());
+                Outcome::Attr(entry("opened").attr)
+            }
+            Operation::Create(o) => {
+                self.opens.insert(o.open, file("created"));
+                Outcome::Created(entry("created"))
+            }
+            Operation::Release(o) => {
+                self.opens.remove(&o.open);
+                self.locks.retain(|(open, _)| *open != o.open);
+                Outcome::Done(())
+            }
+            Operation::Read(_) => Outcome::Data(ReadData { data: Bytes::from_static(b"data") }),
+            Operation::Write(o) => {
+                Outcome::Written(Written { size: o.data.len() as u32, offset: o.offset })
+            }
+            Operation::SetLock(SetLock { open, owner, kind, .. }) => {
+                if self.foreign_locks.contains(open) {
+                    return Err(Errno::Again.into());
+                }
+                match kind {
+                    LockKind::Unlock => self.locks.remove(&(*open, *owner)),
+                    _ => self.locks.insert((*open, *owner)),
+                };
+                Outcome::Done(())
+            }
+        })
+    }
+}
+
+fn refusal(code: ProtocolCode) -> Failure {
+    Refusal { code, message: String::new() }.into()
+}
