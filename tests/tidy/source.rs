@@ -101,12 +101,12 @@ impl Source {
     }
 }
 
-/// Whether `word` stands in `line` as a word of its own.
+/// Whether `word` stands in `line` as a word of its own; after a word that ends in `:` anything may follow.
 pub(super) fn has_word(line: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
         !line[..at].chars().next_back().is_some_and(part)
-            && !line[at + word.len()..].chars().next().is_some_and(part)
+            && (word.ends_with(':') || !line[at + word.len()..].chars().next().is_some_and(part))
     })
 }
 
