@@ -1,16 +1,12 @@
 //! `Connector`: how a stream to a member is made, so that tests can make other streams.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
 
-use super::tcp;
 use crate::membership::Member;
-use crate::types::NodeId;
 use crate::wire::Purpose;
 
 /// How long the peer may take after its host has answered: the TLS handshake and the greeting.
@@ -49,14 +45,6 @@ pub enum ConnectError {
     Untrusted(String),
 }
 
-/// Streams without TLS: to peers over TCP, to the own node over its unix socket. For the transport
-/// `plaintext`, for the own node, and for tests. It promises nothing about who the peer is.
-#[derive(Debug, Clone)]
-pub struct PlainConnector {
-    me: NodeId,
-    socket: Option<PathBuf>,
-}
-
 // === impl ConnectError ===
 
 impl ConnectError {
@@ -67,36 +55,6 @@ impl ConnectError {
             (Self::Refused(_) | Self::Unfinished(_) | Self::Untrusted(_), Self::Silent(_)) => self,
             _ => later,
         }
-    }
-}
-
-// === impl PlainConnector ===
-
-impl PlainConnector {
-    /// Streams from the node `me`, whose own mfsd listens on `socket`; without one it is dialled by TCP
-    /// like any other.
-    pub const fn new(me: NodeId, socket: Option<PathBuf>) -> Self {
-        Self { me, socket }
-    }
-}
-
-impl Connector for PlainConnector {
-    fn connect<'a>(&'a self, member: &'a Member, _: Purpose) -> Dialling<'a> {
-        Box::pin(async move {
-            match &self.socket {
-                Some(socket) if member.id == self.me => dial_unix(socket).await,
-                _ => Ok(Box::new(tcp::dial(&member.addresses).await?) as Box<dyn IoStream>),
-            }
-        })
-    }
-}
-
-/// Connects to the socket of the own node's mfsd. A missing socket is a daemon that is not running: the
-/// host is certainly there.
-pub async fn dial_unix(socket: &std::path::Path) -> Result<Box<dyn IoStream>, ConnectError> {
-    match UnixStream::connect(socket).await {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(ConnectError::Refused(format!("{}: {error}", socket.display()))),
     }
 }
 
@@ -111,12 +69,5 @@ mod tests {
         assert_eq!(refused().or(silent()), refused());
         assert_eq!(silent().or(refused()), refused());
         assert_eq!(silent().or(silent()), silent());
-    }
-
-    #[tokio::test]
-    async fn a_missing_socket_is_a_daemon_that_does_not_run() {
-        let dir = tempfile::tempdir().unwrap();
-        let missing = dial_unix(&dir.path().join("mfsd.sock")).await;
-        assert!(matches!(missing, Err(ConnectError::Refused(_))));
     }
 }

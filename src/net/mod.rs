@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod discovery;
 pub mod interfaces;
 pub mod local;
+pub mod member;
 pub mod multicast;
 pub mod observed;
 pub mod plaintext;
@@ -15,6 +16,7 @@ mod sys;
 pub mod tcp;
 
 pub use backoff::{Backoff, BackoffError, BackoffSettings};
-pub use connect::{ConnectError, Connector, Dialling, IoStream, PlainConnector};
+pub use connect::{ConnectError, Connector, Dialling, IoStream};
 pub use deadline::Deadline;
+pub use member::{MemberConnector, Transport};
 pub use observed::{Fate, Observed};
