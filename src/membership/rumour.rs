@@ -102,7 +102,8 @@ impl Details {
     /// What a node with these addresses says of itself in this incarnation, cut to what others take.
     pub(super) fn new(stamp: u64, addresses: &[SocketAddr], version: &str) -> Self {
         let addresses = addresses.iter().copied().take(MAX_ADDRESSES).collect();
-        let end = version.floor_char_boundary(MAX_VERSION);
+        let fits = |end: &usize| version.is_char_boundary(*end);
+        let end = (0..=version.len().min(MAX_VERSION)).rev().find(fits).unwrap_or(0);
         Self { stamp, addresses, version: version[..end].to_owned() }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mfs::membership::{Contact, MemberState};
+
 use super::seeds;
 use super::world::World;
 
@@ -54,5 +56,106 @@ fn a_death_is_seen_by_1000_nodes_within_15_seconds() {
     for seed in seeds() {
         let (_, last, rate) = kill_one(seed, 1_000, 0.0);
         assert!(last < 15.0 && rate < 250.0, "seed {seed}: {last} s, {rate} B/s");
+    }
+}
+
+#[test]
+fn a_death_is_seen_on_a_network_that_loses_a_twentieth() {
+    for seed in seeds() {
+        let (_, last, _) = kill_one(seed, 100, 0.05);
+        assert!(last < 15.0, "seed {seed}: {last} s");
+    }
+}
+
+/// As many nodes as `SIM_NODES` says; for the figures of docs/MEMBERSHIP.md.
+#[test]
+fn a_death_is_seen_by_any_number_of_nodes() {
+    let nodes = std::env::var("SIM_NODES").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    for seed in seeds() {
+        kill_one(seed, nodes, 0.0);
+    }
+}
+
+#[test]
+fn a_cluster_at_rest_stays_whole_for_ten_minutes() {
+    for seed in seeds() {
+        let mut world = World::formed(seed, 50);
+        world.loss = 0.02;
+        world.run(Duration::from_secs(600));
+        world.expect(world.false_deaths == 0, "nobody who lives is taken for dead");
+        let all = world.running();
+        world.run(Duration::from_secs(5));
+        let whole = world.run_for_until(Duration::from_secs(10), |w| w.all_see_each_other(&all));
+        world.expect(whole, "all see each other");
+    }
+}
+
+#[test]
+fn silence_on_a_connection_is_a_verdict_within_two_seconds() {
+    for seed in seeds() {
+        let mut world = World::formed(seed, 20);
+        world.run(Duration::from_secs(5));
+        world.kill(7);
+        // A connection says so half a second after the last byte.
+        world.run(Duration::from_millis(500));
+        world.contact(0, 7, Contact::Silent);
+        let dead = |world: &mut World| world.state(0, 7) == Some(MemberState::Dead);
+        let seen = world.run_for_until(Duration::from_millis(1_400), dead);
+        world.expect(seen, "n1 takes n8 for dead within 2 s");
+        world.expect(world.false_deaths == 0, "nobody who lives is taken for dead");
+    }
+}
+
+#[test]
+fn silence_on_a_connection_alone_is_no_verdict() {
+    for seed in seeds() {
+        let mut world = World::formed(seed, 20);
+        world.run(Duration::from_secs(5));
+        for _ in 0..100 {
+            world.contact(0, 7, Contact::Silent);
+            world.run(Duration::from_millis(100));
+            let state = world.state(0, 7);
+            world.expect(state == Some(MemberState::Alive), "a node that answers is not doubted");
+        }
+    }
+}
+
+#[test]
+fn a_node_whose_daemon_restarts_is_not_dead_because_connections_are_refused() {
+    for seed in seeds() {
+        let mut world = World::formed(seed, 20);
+        world.run(Duration::from_secs(5));
+        world.kill(7);
+        for _ in 0..20 {
+            world.contact(0, 7, Contact::Silent);
+            world.contact(0, 7, Contact::Refused);
+            world.run(Duration::from_millis(100));
+            let dead = world.state(0, 7) == Some(MemberState::Dead);
+            world.expect(!dead, "a host that answers is waited for");
+        }
+        world.restart(7);
+        let back = |world: &mut World| world.state(0, 7) == Some(MemberState::Alive);
+        let seen = world.run_for_until(Duration::from_secs(5), back);
+        world.expect(seen, "it is back within seconds");
+    }
+}
+
+#[test]
+fn a_verdict_of_one_node_is_refuted_when_the_other_answers_again() {
+    for seed in seeds() {
+        let mut world = World::formed(seed, 20);
+        world.run(Duration::from_secs(5));
+        world.isolate([7], 1);
+        world.contact(0, 7, Contact::Silent);
+        let dead = |world: &mut World| world.state(0, 7) == Some(MemberState::Dead);
+        let seen = world.run_for_until(Duration::from_secs(2), dead);
+        world.expect(seen, "n1 takes n8 for dead");
+        world.heal();
+        let back = |world: &mut World| world.state(0, 7) == Some(MemberState::Alive);
+        let seen = world.run_for_until(Duration::from_secs(5), back);
+        world.expect(seen, "n8 is back");
+        let all = world.running();
+        let whole = world.run_for_until(Duration::from_secs(10), |w| w.all_see_each_other(&all));
+        world.expect(whole, "for everybody");
     }
 }

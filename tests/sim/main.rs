@@ -3,6 +3,8 @@
 //! `SIM_SEED=n` runs with another seed than 1, `SIM_SEEDS=n` with the seeds 1 to n.
 
 mod detection;
+mod hostile;
+mod trouble;
 mod world;
 
 /// The seeds to run with.

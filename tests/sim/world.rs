@@ -30,6 +30,9 @@ const LATENCY_MICROS: (u64, u64) = (100, 1_500);
 const EXCHANGE_TAKES: Duration = Duration::from_millis(20);
 const EXCHANGE_FAILS_AFTER: Duration = Duration::from_secs(3);
 
+/// How long the news of a node's start may be under way.
+const NEWS_TAKES: Duration = Duration::from_secs(2);
+
 /// A node, by its place.
 pub(crate) type Index = usize;
 
@@ -73,6 +76,8 @@ struct Node {
     island: u32,
     /// When its next tick is queued.
     alarm: Option<Duration>,
+    /// When it started last.
+    began: Duration,
     /// A fault of the network in one direction: nothing reaches it.
     deaf: bool,
 }
@@ -154,6 +159,7 @@ impl World {
             last_view: vec![],
             island: 0,
             alarm: None,
+            began: Duration::ZERO,
             deaf: false,
         });
         index
@@ -199,6 +205,7 @@ impl World {
     fn boot(&mut self, index: Index) {
         let core = self.make_core(index);
         self.nodes[index].core = Some(core);
+        self.nodes[index].began = self.now;
         self.step(index, Event::Tick);
     }
 
@@ -460,7 +467,9 @@ impl World {
             Action::Down(id) => {
                 let whom = self.by_id[&id];
                 self.deaths.insert((index, whom), self.now);
-                if self.reaches(whom, index) && self.reaches(index, whom) {
+                // That the life before the present one is seen to have ended is no mistake.
+                let settled = self.now >= self.nodes[whom].began + NEWS_TAKES;
+                if settled && self.reaches(whom, index) && self.reaches(index, whom) {
                     self.false_deaths += 1;
                     let (who, whom) = (&self.nodes[index].name, &self.nodes[whom].name);
                     self.tell(&format!("{who} takes {whom} for dead, which lives"));

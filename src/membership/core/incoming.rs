@@ -52,6 +52,7 @@ impl Core {
         }
         match frame.split_first() {
             Some((&FRAME_DETECTOR, frame)) => {
+                self.correct(sender, from, frame);
                 if let Err(error) = self.detector.handle_data(frame, &mut self.outbox) {
                     tracing::debug!(%sender, %from, %error, "gossip that makes no sense");
                 }
@@ -66,6 +67,22 @@ impl Core {
             }
             _ => {
                 tracing::debug!(%sender, %from, "a datagram of a kind that this version does not know")
+            }
+        }
+    }
+
+    /// Tells a sender that speaks to a past life of this node of its present one. The detector drops what
+    /// is for a past one without a word, and the sender, if it missed the news, would take the silence for
+    /// a death.
+    fn correct(&mut self, sender: Tag, from: SocketAddr, frame: &[u8]) {
+        let Ok((header, _)) = postcard::take_from_bytes::<foca::Header<Endpoint>>(frame) else {
+            return;
+        };
+        let me = self.detector.identity();
+        if header.dst.tag() == self.tag && header.dst.incarnation() < me.incarnation() {
+            // A call says who calls, and is answered by whoever is called, in whatever life.
+            if header.message != foca::Message::Announce {
+                self.call_on(sender, from);
             }
         }
     }

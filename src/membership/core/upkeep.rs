@@ -178,7 +178,7 @@ impl Core {
     }
 
     /// Calls on a node: it answers with some of the members that it knows.
-    fn call_on(&mut self, node: Tag, address: SocketAddr) {
+    pub(super) fn call_on(&mut self, node: Tag, address: SocketAddr) {
         if let Err(error) =
             self.detector.announce(Endpoint::new(node, 0, address), &mut self.outbox)
         {
