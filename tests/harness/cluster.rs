@@ -20,6 +20,8 @@ pub struct Setup {
     pub bare: bool,
     /// Processors that each node may use; not limited if `None`.
     pub cpus: Option<String>,
+    /// Nothing is encrypted between the nodes.
+    pub plaintext: bool,
 }
 
 /// A running laboratory.
@@ -38,7 +40,7 @@ static COUNT: AtomicU32 = AtomicU32::new(1);
 impl Setup {
     /// So many nodes, mounted as the example says.
     pub const fn nodes(nodes: u32) -> Self {
-        Self { nodes, mount_options: None, bare: false, cpus: None }
+        Self { nodes, mount_options: None, bare: false, cpus: None, plaintext: false }
     }
 
     /// With these mount options.
@@ -52,6 +54,13 @@ impl Setup {
     #[must_use]
     pub fn cpus(mut self, cpus: &str) -> Self {
         self.cpus = Some(cpus.to_owned());
+        self
+    }
+
+    /// Without encryption.
+    #[must_use]
+    pub fn plaintext(mut self) -> Self {
+        self.plaintext = true;
         self
     }
 
@@ -88,6 +97,9 @@ impl Cluster {
         }
         if let Some(cpus) = &setup.cpus {
             words.extend(["--cpus", cpus]);
+        }
+        if setup.plaintext {
+            words.extend(["--transport", "plaintext"]);
         }
         if setup.bare {
             words.push("--bare");

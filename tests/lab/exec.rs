@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use mfs_tests::{Setup, binary};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
 #[test]
 fn streams_and_status_are_those_of_the_command() {
@@ -117,4 +118,30 @@ fn what_a_command_leaves_in_the_background_stays_and_is_reaped() {
         std::time::Duration::from_secs(20),
         || lab.node(1).try_run("pgrep -x sleep").stdout.is_empty(),
     );
+}
+
+#[test]
+fn a_shell_has_a_terminal_of_the_node() {
+    let lab = Setup::nodes(1).bare().up();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let theirs = ioctl_tiocgptpeer(&ours, flags).unwrap();
+    let stream = || Stdio::from(theirs.try_clone().unwrap());
+    let mut child = Command::new(binary("mfs"))
+        .args(["lab", "shell", "--name", lab.name(), "n1"])
+        .stdin(stream())
+        .stdout(stream())
+        .spawn()
+        .unwrap();
+    drop(theirs);
+    let mut ours = std::fs::File::from(ours);
+    ours.write_all(b"echo \"<$(hostname):$(tty):$(id -u)>\"; exit 9\n").unwrap();
+    let mut said = Vec::new();
+    // The last of them closes the terminal, which a read of this side calls an error.
+    let _ = ours.read_to_end(&mut said);
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("<n1:/dev/pts/0:0>"), "{said}");
+    assert_eq!(child.wait().unwrap().code(), Some(9));
 }

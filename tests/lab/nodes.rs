@@ -79,3 +79,11 @@ fn a_quota_of_processors_holds_for_all_that_runs_in_a_node() {
     assert!(first.contains(lab.name()), "the first process is in its node's group: {first}");
     assert_eq!(lab.describe()["cpus"], 0.5);
 }
+
+#[test]
+fn plaintext_is_set_in_the_nodes_configuration() {
+    let lab = Setup::nodes(1).bare().plaintext().up();
+    let config = lab.node(1).run("cat /etc/mfs/mfsd.toml");
+    assert_eq!(config, "transport = \"plaintext\"\ninterface = \"eth0\"");
+    assert_eq!(lab.describe()["transport"], "plaintext");
+}

@@ -29,9 +29,6 @@ pub(super) fn form(lab: &Lab, progress: &Progress) -> anyhow::Result<()> {
     if lab.settings.nodes > 1 {
         found.extend(["--uses".to_owned(), (lab.settings.nodes - 1).to_string()]);
     }
-    if lab.settings.plaintext {
-        found.extend(words(&["--transport", "plaintext"]));
-    }
     let said = Running::start(lab, LabNode::FIRST, &found)?.finish(COMMAND_PATIENCE)?;
     let others: Vec<LabNode> = lab.nodes().skip(1).collect();
     if others.is_empty() {
@@ -40,11 +37,7 @@ pub(super) fn form(lab: &Lab, progress: &Progress) -> anyhow::Result<()> {
     let token = token(&said).context("mfs init printed no line `mfs join TOKEN`")?;
     let address = LabNode::FIRST.address().to_string();
     each(lab, &others, progress, "joined", |node| {
-        let mut join = words(&["mfs", "join", &token, &address, "--name", &node.to_string()]);
-        if lab.settings.plaintext {
-            join.extend(words(&["--transport", "plaintext"]));
-        }
-        join
+        words(&["mfs", "join", &token, &address, "--name", &node.to_string()])
     })
 }
 

@@ -210,12 +210,16 @@ fn settle(lab: &Lab, node: LabNode) -> anyhow::Result<()> {
     write("/etc/hostname", format!("{node}\n"))?;
     write("/etc/hosts", format!("127.0.0.1 localhost\n::1 localhost\n{hosts}"))?;
     write("/etc/fstab", format!("mfs /mfs mfs {} 0 0\n", lab.settings.mount_options))?;
-    match fs::remove_dir_all("/etc/mfs") {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).context("cannot empty /etc/mfs")
-        }
-        _ => make_dirs(&[("/mfs", 0o755), ("/root", 0o700), ("/tmp", 0o1777)]),
+    if Path::new("/etc/mfs").exists() {
+        fs::remove_dir_all("/etc/mfs").context("cannot empty /etc/mfs")?;
     }
+    make_dirs(&[("/mfs", 0o755), ("/root", 0o700), ("/tmp", 0o1777)])?;
+    if lab.settings.plaintext {
+        make_dirs(&[("/etc/mfs", 0o755)])?;
+        let config = "transport = \"plaintext\"\ninterface = \"eth0\"\n";
+        write("/etc/mfs/mfsd.toml", config.to_owned())?;
+    }
+    Ok(())
 }
 
 /// Makes directories that are missing.

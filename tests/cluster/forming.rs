@@ -1,0 +1,144 @@
+//! Forming a cluster: founding, joining, leaving, removing, and who is not let in.
+
+use std::time::Duration;
+
+use mfs_tests::{Cluster, Node, Setup, eventually};
+use serde_json::Value;
+
+/// Two nodes without a cluster, but with the mount.
+fn two_strangers() -> Cluster {
+    let cluster = Setup::nodes(2).bare().up();
+    for node in cluster.nodes() {
+        node.run("mkdir -p /mfs && mount /mfs");
+    }
+    cluster
+}
+
+/// The token of the line that `mfs init` or `mfs token create` prints.
+fn token_of(said: &str) -> String {
+    let word = said.split_whitespace().skip_while(|word| *word != "join").nth(1);
+    word.unwrap_or_else(|| panic!("no `mfs join TOKEN`: {said}")).to_owned()
+}
+
+fn sees(node: Node<'_>, names: &str) {
+    eventually(&format!("{} sees {names}", node.name()), Duration::from_secs(40), || {
+        node.run("ls /mfs").replace('\n', " ") == names
+    });
+}
+
+fn nodes(node: Node<'_>) -> Value {
+    serde_json::from_str(&node.run("mfs nodes --json")).expect("mfs nodes --json prints JSON")
+}
+
+#[test]
+fn the_printed_line_lets_a_node_join() {
+    let cluster = two_strangers();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    let said = n1.run("mfs init");
+    n2.run(&format!("mfs join {} 10.61.0.1", token_of(&said)));
+    sees(n1, "n1 n2");
+    sees(n2, "n1 n2");
+    assert_eq!(n1.run("cat /mfs/n2/etc/hostname"), "n2");
+    let members = nodes(n1);
+    assert_eq!(members.to_string().matches("\"alive\"").count(), 2, "{members}");
+}
+
+#[test]
+fn the_beacon_finds_the_cluster() {
+    let cluster = two_strangers();
+    let said = cluster.node(1).run("mfs init");
+    cluster.node(2).run(&format!("mfs join {}", token_of(&said)));
+    sees(cluster.node(1), "n1 n2");
+}
+
+#[test]
+fn bad_tokens_are_refused() {
+    let cluster = two_strangers();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    let token = token_of(&n1.run("mfs init --uses 1"));
+    let mut forged = token.clone().into_bytes();
+    let at = forged.len() - 5;
+    forged[at] = if forged[at] == b'a' { b'b' } else { b'a' };
+    let forged = String::from_utf8(forged).unwrap();
+    for wrong in [forged.as_str(), "x", "''", &"y".repeat(5_000), &token[..token.len() - 1]] {
+        let refused = n2.refused(&format!("mfs join {wrong} 10.61.0.1"));
+        assert!(!refused.is_empty() && !refused.contains("panicked"), "{wrong}: {refused}");
+        assert_eq!(n2.run("ls -A /mfs"), "", "{wrong}");
+    }
+    n2.run(&format!("mfs join {token} 10.61.0.1"));
+    sees(n1, "n1 n2");
+    // Used up.
+    n2.run("mfs leave");
+    n2.refused(&format!("mfs join {token} 10.61.0.1"));
+    // Revoked.
+    let second = token_of(&n1.run("mfs token create"));
+    n1.run(&format!("mfs token revoke {second}"));
+    n2.refused(&format!("mfs join {second} 10.61.0.1"));
+    assert_eq!(n2.run("ls -A /mfs"), "");
+}
+
+#[test]
+fn a_join_that_fails_names_host_and_port() {
+    let cluster = two_strangers();
+    let token = token_of(&cluster.node(1).run("mfs init"));
+    let refused = cluster.node(2).refused(&format!("mfs join {token} 10.61.0.77"));
+    assert!(refused.contains("10.61.0.77") && refused.contains("7230"), "{refused}");
+}
+
+#[test]
+fn a_taken_or_bad_name_is_refused_with_one_that_works() {
+    let cluster = two_strangers();
+    let token = token_of(&cluster.node(1).run("mfs init --uses 5"));
+    for bad in ["n1", "here", "home", "12", "a/b", "-x", "''"] {
+        let refused = cluster.node(2).refused(&format!("mfs join --name={bad} {token} 10.61.0.1"));
+        assert!(refused.contains("--name"), "{bad}: {refused}");
+    }
+    cluster.node(2).run(&format!("mfs join --name second {token} 10.61.0.1"));
+    sees(cluster.node(1), "n1 second");
+}
+
+#[test]
+fn a_removed_node_is_out_for_good() {
+    let cluster = Setup::nodes(3).up();
+    let (n1, n3) = (cluster.node(1), cluster.node(3));
+    assert_eq!(n3.run("cat /mfs/n1/etc/hostname"), "n1");
+    n1.run("mfs node remove n3");
+    sees(n1, "n1 n2");
+    sees(cluster.node(2), "n1 n2");
+    eventually("n3 is refused by n1 and n2", Duration::from_secs(40), || {
+        let one = n3.try_run("timeout 15 cat /mfs/n1/etc/hostname");
+        let two = n3.try_run("timeout 15 cat /mfs/n2/etc/hostname");
+        !one.status.success() && !two.status.success()
+    });
+}
+
+#[test]
+fn a_node_that_leaves_is_gone() {
+    let cluster = Setup::nodes(2).up();
+    cluster.node(2).run("mfs leave");
+    sees(cluster.node(1), "n1");
+    eventually("n2 sees nobody", Duration::from_secs(20), || {
+        cluster.node(2).run("ls -A /mfs").is_empty()
+    });
+}
+
+/// Whoever has no certificate of the cluster gets nothing from its port.
+#[test]
+fn a_stranger_gets_nothing() {
+    let cluster = Setup::nodes(2).up();
+    let n1 = cluster.node(1);
+    let before = n1.daemon_figures()["mfs_server_connections_refused_total"].as_i64().unwrap();
+    // A socket that speaks no TLS is closed without a word.
+    let heard = cluster.node(2).run(
+        "timeout 60 python3 -c 'import socket
+s = socket.create_connection((\"10.61.0.1\", 7230)); s.sendall(b\"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\" + bytes(64))
+data = b\"\"
+try:
+    while (got := s.recv(100)): data += got
+except ConnectionError: pass
+print(b\"SETTINGS\" in data, len(data) < 100)'",
+    );
+    assert_eq!(heard, "False True");
+    let after = n1.daemon_figures()["mfs_server_connections_refused_total"].as_i64().unwrap();
+    assert!(after > before, "{before} refused before, {after} after");
+}

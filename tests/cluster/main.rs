@@ -1,0 +1,11 @@
+//! Clusters as their users meet them: nodes come, vanish, restart and are cut off, and the mounts stand it.
+//!
+//! Every test has a laboratory of its own, real processes and a real network; none is decided by a time.
+
+mod daemon_restart;
+mod figures;
+mod forming;
+mod mounting;
+mod name_space;
+mod power_cut;
+mod slow_node;
