@@ -1,0 +1,133 @@
+//! Starts mfsd where it does not run yet: by systemd where there is one, else beside this command.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use mfs::config::paths;
+use mfs::net::local::{LocalClient, LocalError};
+use mfs_proto::v1::local_client::LocalClient as Stub;
+use tonic::transport::Channel;
+
+use super::Daemon;
+
+/// How long a daemon may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often it is tried.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Connects to mfsd, starting it (and enabling it at boot, where systemd does that) if it does not run.
+pub(super) async fn ensure(daemon: &Daemon) -> anyhow::Result<Stub<Channel>> {
+    match LocalClient::connect(&daemon.runtime).await {
+        Ok(client) => {
+            enable_at_boot(&daemon.runtime);
+            return Ok(client.stub());
+        }
+        Err(LocalError::NotRunning { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("only root can start mfsd: sudo mfs ...");
+    }
+    let mut child = if has_systemd() && daemon.runtime == Path::new(paths::RUNTIME) {
+        systemctl(&["enable", "--now", "mfsd.service"])?;
+        None
+    } else {
+        Some(spawn(&daemon.runtime)?)
+    };
+    let deadline = mfs::clock::now() + PATIENCE;
+    loop {
+        match LocalClient::connect(&daemon.runtime).await {
+            Ok(client) => return Ok(client.stub()),
+            Err(LocalError::NotRunning { .. }) if mfs::clock::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(child) = &mut child
+            && let Some(status) = child.try_wait().context("mfsd was started, but is lost")?
+        {
+            bail!("mfsd ended at once ({status}): {}", last_words(&daemon.runtime));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn has_systemd() -> bool {
+    // sd_booted(3)
+    Path::new("/run/systemd/system").is_dir()
+}
+
+fn enable_at_boot(runtime: &Path) {
+    if has_systemd()
+        && runtime == Path::new(paths::RUNTIME)
+        && let Err(error) = systemctl(&["enable", "--quiet", "mfsd.service"])
+    {
+        eprintln!("mfs: warning: mfsd runs, but will not start at boot: {error:#}");
+    }
+}
+
+fn systemctl(words: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new("systemctl")
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run systemctl")?;
+    if !output.status.success() {
+        bail!(
+            "systemctl {} failed: {}; is mfs installed (make install)?",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// Starts mfsd as a process of its own, in a session of its own, its messages in a file.
+fn spawn(runtime: &Path) -> anyhow::Result<std::process::Child> {
+    let program = beside_this().unwrap_or_else(|| PathBuf::from("mfsd"));
+    let mut directory = fs::DirBuilder::new();
+    directory.mode(0o755).recursive(true);
+    directory.create(runtime).with_context(|| format!("cannot make {}", runtime.display()))?;
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(log_file(runtime))
+        .with_context(|| format!("cannot write {}", log_file(runtime).display()))?;
+    Command::new(&program)
+        .arg("--detach")
+        .arg("--runtime")
+        .arg(runtime)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .with_context(|| {
+            format!("cannot start {}; is mfs installed (make install)?", program.display())
+        })
+}
+
+/// mfsd in the directory of this command: what belongs together lies together.
+fn beside_this() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?.with_file_name("mfsd");
+    program.is_file().then_some(program)
+}
+
+fn log_file(runtime: &Path) -> PathBuf {
+    runtime.join("mfsd.log")
+}
+
+/// The last line that the daemon wrote, which says why it ended.
+fn last_words(runtime: &Path) -> String {
+    let log = log_file(runtime);
+    let text = fs::read(&log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    match text.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => line.to_owned(),
+        None => format!("see {}", log.display()),
+    }
+}

@@ -1,0 +1,111 @@
+//! The commands that form a cluster, show it and change it. All of them ask mfsd over its socket; what is
+//! decided, is decided there.
+
+mod daemon;
+mod init;
+mod join;
+mod nodes;
+mod removal;
+mod span;
+mod token;
+
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+use mfs_proto::v1::local_client::LocalClient as Stub;
+use serde::Serialize;
+use tonic::transport::Channel;
+
+/// The commands of this module.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Found a cluster on this machine
+    Init(init::Args),
+    /// Join a cluster
+    Join(join::Args),
+    /// Show the nodes of the cluster
+    Nodes(nodes::Args),
+    /// Join tokens: make, list, revoke
+    Token(token::Args),
+    /// Change the cluster's nodes
+    Node(removal::NodeArgs),
+    /// Leave the cluster: this machine is a node no longer
+    Leave(removal::LeaveArgs),
+}
+
+/// Where mfsd is asked.
+#[derive(Debug, clap::Args)]
+struct Daemon {
+    /// Where mfsd has its socket
+    #[arg(long, value_name = "DIR", default_value = mfs::config::paths::RUNTIME)]
+    runtime: PathBuf,
+}
+
+/// Runs one of them.
+pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Init(args) => block_on(init::run(args)),
+        Command::Join(args) => block_on(join::run(args)),
+        Command::Nodes(args) => block_on(nodes::run(args)),
+        Command::Token(args) => block_on(token::run(args)),
+        Command::Node(args) => block_on(removal::run_node(args)),
+        Command::Leave(args) => block_on(removal::run_leave(args)),
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?
+        .block_on(work)
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    /// Connects to a daemon that must be running already.
+    async fn connect(&self) -> anyhow::Result<Stub<Channel>> {
+        Ok(mfs::net::local::LocalClient::connect(&self.runtime).await?.stub())
+    }
+}
+
+/// What the daemon refused, as its own sentence.
+fn refused(status: tonic::Status) -> anyhow::Error {
+    mfs::net::local::LocalError::from(status).into()
+}
+
+/// Prints; a reader that has seen enough is no error.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        written => written.map(|()| ExitCode::SUCCESS).context("cannot print"),
+    }
+}
+
+/// Prints as JSON, one object.
+fn print_json(value: &impl Serialize) -> anyhow::Result<ExitCode> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Tells what a person should know, on standard error.
+fn warn(sentences: &[String]) {
+    for sentence in sentences {
+        eprintln!("mfs: warning: {sentence}");
+    }
+}
+
+/// What trust in the peers' root means, for `init` and `join`.
+fn trust_sentence(trust_root: bool) -> &'static str {
+    if trust_root {
+        "Root of every node is root on every node: whoever is root on one of them can read and change \
+         everything on all of them. (trust_root)"
+    } else {
+        "Root of other nodes is nobody here (root is squashed). To trust a node's root: [cluster.peers.NAME] \
+         trust_root = true in /etc/mfs/mfsd.toml."
+    }
+}

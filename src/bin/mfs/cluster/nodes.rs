@@ -1,0 +1,161 @@
+//! `mfs nodes`: who is in the cluster, and how this node sees them.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use comfy_table::{ContentArrangement, Table, presets};
+use mfs::clock;
+use mfs::membership::{Member, MemberState};
+use mfs_proto::v1;
+use mfs_proto::v1::local_client::LocalClient as Stub;
+use serde::Serialize;
+use tonic::transport::Channel;
+
+use super::{Daemon, print, print_json, refused, span};
+
+/// Its arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mfs nodes\n  mfs nodes --json\n  mfs nodes --check-users")]
+pub(crate) struct Args {
+    /// More: ids, versions, who holds the authority, what this machine's kernel does not have
+    #[arg(short, long)]
+    verbose: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// Compare the users and groups of all nodes; exit status 1 if they differ
+    #[arg(long, conflicts_with = "verbose")]
+    check_users: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+/// A node, in the form of the JSON.
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    member: Member,
+    /// The node that was asked.
+    me: bool,
+    /// Holds the authority's key.
+    authority: bool,
+}
+
+/// A table that fits the terminal, without lines.
+pub(super) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().copied());
+    table
+}
+
+/// Shows the nodes.
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut mfsd = args.daemon.connect().await?;
+    if args.check_users {
+        return check_users(&mut mfsd, args.json).await;
+    }
+    let reply = mfsd.nodes(v1::NodesRequest {}).await.map_err(refused)?.into_inner();
+    let rows = reply
+        .members
+        .into_iter()
+        .map(|member| {
+            let me = member.id == reply.me;
+            let authority = reply.authorities.contains(&member.id);
+            Ok(Row { member: Member::try_from(member)?, me, authority })
+        })
+        .collect::<Result<Vec<_>, mfs::wire::Malformed>>()
+        .context("mfsd's answer is not understood; are mfs and mfsd of one version?")?;
+    let without = if args.verbose {
+        mfsd.status(v1::StatusRequest {}).await.map_err(refused)?.into_inner().without
+    } else {
+        Vec::new()
+    };
+    if args.json {
+        let mut answer = serde_json::json!({ "nodes": rows });
+        if args.verbose {
+            answer["without"] = serde_json::json!(without);
+        }
+        return print_json(&answer);
+    }
+    let mut text = format!("{}\n", if args.verbose { long(&rows) } else { short(&rows) });
+    if args.verbose && !without.is_empty() {
+        text += "\nThis machine goes without:\n";
+        for sentence in without {
+            text += &format!("  {sentence}\n");
+        }
+    }
+    print(&text)
+}
+
+fn short(rows: &[Row]) -> Table {
+    let mut table = table(&["NODE", "NUMBER", "STATE", "SINCE", "ADDRESS"]);
+    for row in rows {
+        table.add_row(cells(row));
+    }
+    table
+}
+
+fn long(rows: &[Row]) -> Table {
+    let mut table =
+        table(&["NODE", "NUMBER", "STATE", "SINCE", "ADDRESS", "VERSION", "ID", "ROLE"]);
+    for row in rows {
+        let role = if row.authority { "authority" } else { "node" };
+        let [name, number, state, since, _] = cells(row);
+        let addresses: Vec<_> = row.member.addresses.iter().map(ToString::to_string).collect();
+        table.add_row([
+            name,
+            number,
+            state,
+            since,
+            addresses.join("\n"),
+            row.member.version.clone(),
+            row.member.id.short(),
+            role.to_owned(),
+        ]);
+    }
+    table
+}
+
+fn cells(row: &Row) -> [String; 5] {
+    let member = &row.member;
+    let name = if row.me { format!("{} (here)", member.name) } else { member.name.to_string() };
+    let state = match member.state {
+        MemberState::Alive => "alive",
+        MemberState::Suspect => "suspect",
+        MemberState::Dead => "dead",
+        MemberState::Left => "left",
+    };
+    let since = match member.since {
+        0 => "-".to_owned(),
+        since => span::show(clock::unix_seconds().saturating_sub(since)),
+    };
+    let address = member.addresses.first().map_or_else(|| "-".to_owned(), ToString::to_string);
+    [name, member.number.to_string(), state.to_owned(), since, address]
+}
+
+async fn check_users(mfsd: &mut Stub<Channel>, json: bool) -> anyhow::Result<ExitCode> {
+    let reply = mfsd.check_users(v1::CheckUsersRequest {}).await.map_err(refused)?.into_inner();
+    let same = reply.differences.is_empty() && reply.unanswered.is_empty();
+    let code = if same { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if json {
+        print_json(&serde_json::json!({
+            "compared": reply.compared,
+            "differences": reply.differences,
+            "unanswered": reply.unanswered,
+        }))?;
+        return Ok(code);
+    }
+    let mut text = String::new();
+    for difference in &reply.differences {
+        text += &format!("{difference}\n");
+    }
+    if !reply.unanswered.is_empty() {
+        text += &format!("No answer from {}.\n", reply.unanswered.join(", "));
+    }
+    if reply.differences.is_empty() {
+        text += &format!("Users and groups are the same on {} nodes.\n", reply.compared);
+    }
+    print(&text)?;
+    Ok(code)
+}
