@@ -291,7 +291,7 @@ impl<T: Tree> Job<T> {
         self.dispatch.execute(&self.caller, operation, &opens)
     }
 
-    /// Notes what an answer says for the tables and the figures.
+    /// Notes which file was opened: locks that are waited for are queued by file.
     fn note(&self, answer: &Answer) {
         let (Ok(outcome), operation) = (answer, &self.operation) else { return };
         match (operation, outcome) {
@@ -300,10 +300,6 @@ impl<T: Tree> Job<T> {
             }
             (Operation::Create(create), Outcome::Created(entry)) => {
                 self.session.opens.lock().identify(create.open, entry.attr.ino);
-            }
-            (_, Outcome::Data(read)) => m::SERVER_READ_BYTES.add(read.data.len() as u64),
-            (_, Outcome::Written(written)) => {
-                m::SERVER_WRITTEN_BYTES.add(u64::from(written.size));
             }
             _ => {}
         }

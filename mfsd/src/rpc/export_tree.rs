@@ -55,6 +55,12 @@ impl Tree for ExportTree {
         self.export.execute(caller, operation, &Seen(opens))
     }
 
+    fn rest(&self) {
+        // It closes descriptors, which may block.
+        let export = self.export.clone();
+        self.pool.submit(move || export.release_idle());
+    }
+
     fn spawn(&self, job: Box<dyn FnOnce() + Send>) {
         self.pool.submit(job);
     }

@@ -36,6 +36,9 @@ const SOFTWARE: &str = concat!("mfsd ", env!("CARGO_PKG_VERSION"));
 /// lets a remote one wait for half of this on average.
 const TICK: Duration = Duration::from_millis(50);
 
+/// How often the tree lets go of what nothing uses.
+const REST: Duration = Duration::from_secs(5);
+
 /// What the service is told of the node.
 #[derive(Debug, Clone)]
 pub(crate) struct FilesSettings {
@@ -100,11 +103,15 @@ impl<T: Tree> FilesService<T> {
     /// Ends sessions whose time is over and lets waiting locks try again, until [`Self::stop`].
     pub(crate) async fn run(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rests = tokio::time::interval(REST);
+        for interval in [&mut ticks, &mut rests] {
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        }
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = ticks.tick() => self.tick(),
+                _ = rests.tick() => self.dispatch.tree.rest(),
             }
         }
     }

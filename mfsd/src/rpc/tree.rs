@@ -32,6 +32,9 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
         opens: &dyn Opens<Self>,
     ) -> Result<Outcome, Errno>;
 
+    /// Lets go of what nothing uses; called every few seconds. Does not block.
+    fn rest(&self) {}
+
     /// Runs `job` on a thread that may block. Does not wait.
     fn spawn(&self, job: Box<dyn FnOnce() + Send>);
 }
