@@ -28,7 +28,7 @@ impl Export {
         file: &FileId,
         set: &SetAttr,
     ) -> Result<Attr, Errno> {
-        let mut found = self.tree.find(file)?.to_change()?;
+        let mut found = self.tree.find(file)?.for_change()?;
         {
             let _as_caller = Impersonation::begin(caller)?;
             if let Some(size) = set.size {
@@ -96,11 +96,8 @@ impl OpenFile {
     pub(super) fn set_attr(&self, caller: &Caller, set: &SetAttr) -> Result<Attr, Errno> {
         let fd = self.as_fd().ok_or(Errno::RoFs)?;
         if let Some(size) = set.size {
-            if !self.access().writes() {
-                return Err(Errno::Inval);
-            }
             let _as_opener = Impersonation::begin(&self.0.opener)?;
-            ftruncate(self.data()?, size)?;
+            ftruncate(fd, size)?;
         }
         let kind = self.attr()?.kind;
         {

@@ -41,11 +41,11 @@ struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reached {
     /// By a name in a directory that is not hidden: only a hard link can lead in.
-    ByName,
+    Name,
     /// As the root of a mount: a bind mount may lead in.
-    ByMount,
+    Mount,
     /// By a file id: it may have been moved in since.
-    ById,
+    Id,
 }
 
 /// Identity and time of the last change.
@@ -78,9 +78,9 @@ impl Hidden {
         let directory = u32::from(stat.stx_mode) & libc::S_IFMT == libc::S_IFDIR;
         let lately = match reached {
             // A directory has one name; a file with one link cannot be in two places.
-            Reached::ByName => directory || stat.stx_nlink < 2,
-            Reached::ByMount => false,
-            Reached::ById => true,
+            Reached::Name => directory || stat.stx_nlink < 2,
+            Reached::Mount => false,
+            Reached::Id => true,
         };
         self.refresh(lately);
         let hidden = || self.known.read().files.contains(&inode_key(stat));

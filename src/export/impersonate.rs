@@ -95,8 +95,9 @@ impl Impersonation {
             return Err(Errno::Inval);
         }
         let groups: Vec<Gid> = caller.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-        self.changed.groups = true;
+        // One call that changes all or nothing, unlike those below: noted when it has.
         rustix::thread::set_thread_groups(&groups)?;
+        self.changed.groups = true;
         Ok(())
     }
 
@@ -126,8 +127,8 @@ impl Impersonation {
         if !self.changed.uid && effective == own.effective {
             return Ok(());
         }
-        self.changed.capabilities = true;
         rustix::thread::set_capabilities(None, CapabilitySets { effective, ..*own })?;
+        self.changed.capabilities = true;
         Ok(())
     }
 
@@ -228,4 +229,94 @@ fn kernel_set(capabilities: Capabilities) -> CapabilitySet {
     .into_iter()
     .filter(|(ours, _)| capabilities.contains(*ours))
     .fold(CapabilitySet::empty(), |set, (_, kernel)| set | kernel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_root() -> bool {
+        let root = rustix::process::geteuid().is_root();
+        if !root {
+            eprintln!("skipped: needs root");
+        }
+        root
+    }
+
+    fn effective() -> CapabilitySet {
+        rustix::thread::capabilities(None).unwrap().effective
+    }
+
+    #[test]
+    fn with_a_foreign_uid_no_capability_is_effective() {
+        if !is_root() {
+            return;
+        }
+        let before = effective();
+        {
+            let _as_caller = Impersonation::begin(&Caller::user(1001, 1001, &[7])).unwrap();
+            assert_eq!(effective(), CapabilitySet::empty());
+            assert_eq!((sys::set_fsuid(NO_ID), sys::set_fsgid(NO_ID)), (1001, 1001));
+            let groups = rustix::process::getgroups().unwrap();
+            assert_eq!(groups, [Gid::from_raw(7)]);
+        }
+        assert_eq!(effective(), before);
+        assert_eq!((sys::set_fsuid(NO_ID), sys::set_fsgid(NO_ID)), (0, 0));
+    }
+
+    #[test]
+    fn root_has_only_what_it_has_at_home() {
+        if !is_root() {
+            return;
+        }
+        let caller = Caller { capabilities: Capabilities::CHOWN, ..Caller::root() };
+        let _as_caller = Impersonation::begin(&caller).unwrap();
+        assert_eq!(effective(), CapabilitySet::CHOWN);
+    }
+
+    #[test]
+    fn a_panic_gives_the_identity_up() {
+        if !is_root() {
+            return;
+        }
+        let before = effective();
+        let panicked = std::panic::catch_unwind(|| {
+            let _as_caller = Impersonation::begin(&Caller::user(1001, 1001, &[])).unwrap();
+            panic!("on purpose");
+        });
+        assert!(panicked.is_err());
+        assert_eq!((sys::set_fsuid(NO_ID), effective()), (0, before));
+        assert!(Impersonation::begin(&Caller::root()).is_ok());
+    }
+
+    #[test]
+    fn nobody_acts_for_two_at_once() {
+        if !is_root() {
+            return;
+        }
+        let _as_one = Impersonation::begin(&Caller::user(1001, 1001, &[])).unwrap();
+        assert_eq!(Impersonation::begin(&Caller::user(1002, 1002, &[])).err(), Some(Errno::Io));
+        assert_eq!(sys::set_fsuid(NO_ID), 1001);
+    }
+
+    #[test]
+    fn a_thread_of_the_pool_can_do_nothing_but_serve_files() {
+        if !is_root() {
+            return;
+        }
+        std::thread::spawn(|| {
+            keep_only_file_capabilities().unwrap();
+            let sets = rustix::thread::capabilities(None).unwrap();
+            assert!(sets.permitted.contains(CapabilitySet::DAC_READ_SEARCH));
+            for foreign in
+                [CapabilitySet::KILL, CapabilitySet::SYS_PTRACE, CapabilitySet::NET_ADMIN]
+            {
+                assert!(!sets.permitted.intersects(foreign));
+            }
+            drop(Impersonation::begin(&Caller::user(1001, 1001, &[])).unwrap());
+            assert_eq!(effective(), sets.effective);
+        })
+        .join()
+        .unwrap();
+    }
 }

@@ -25,10 +25,7 @@ impl OpenFile {
     /// # Errors
     /// Those of pread(2).
     pub fn read(&self, offset: u64, size: u32) -> Result<ReadData, Errno> {
-        let fd = self.data()?;
-        if !self.access().reads() {
-            return Err(Errno::BadF);
-        }
+        let fd = self.descriptor()?;
         let size = size.min(Export::MAX_IO) as usize;
         if self.flags().contains(OpenFlags::DIRECT) {
             return self.read_direct(offset, size);
@@ -52,8 +49,8 @@ impl OpenFile {
     /// Reads if the page cache can answer at once and in full; `None` if it would take the disk, so
     /// that the thread of a runtime may try this first.
     pub fn read_cached(&self, offset: u64, size: u32) -> Option<ReadData> {
-        let fd = self.data().ok()?;
-        if !self.access().reads() || self.flags().contains(OpenFlags::DIRECT) {
+        let fd = self.as_fd()?;
+        if self.flags().contains(OpenFlags::DIRECT) {
             return None;
         }
         let mut buffer = vec![0; size.min(Export::MAX_IO) as usize];
@@ -67,7 +64,7 @@ impl OpenFile {
     }
 
     fn read_direct(&self, offset: u64, size: usize) -> Result<ReadData, Errno> {
-        let fd = self.data()?;
+        let fd = self.descriptor()?;
         let mut buffer = vec![0; size + DIRECT_ALIGNMENT];
         let skip = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT);
         let read = rustix::io::pread(fd, &mut buffer[skip..skip + size], offset)?;
@@ -81,7 +78,7 @@ impl OpenFile {
     /// # Errors
     /// Those of pwrite(2).
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<Written, Errno> {
-        let fd = self.data_to_write()?;
+        let fd = self.descriptor()?;
         let data = &data[..data.len().min(Export::MAX_IO as usize)];
         let written = {
             // As who opened it: the kernel takes set-id bits away, and counts quotas and reserved
@@ -120,7 +117,7 @@ impl OpenFile {
     /// # Errors
     /// Those of fallocate(2).
     pub fn fallocate(&self, mode: FallocateMode, offset: u64, length: u64) -> Result<(), Errno> {
-        let fd = self.data_to_write()?;
+        let fd = self.descriptor()?;
         let flags = [
             (FallocateMode::KEEP_SIZE, FallocateFlags::KEEP_SIZE),
             (FallocateMode::PUNCH_HOLE, FallocateFlags::PUNCH_HOLE),
@@ -141,7 +138,7 @@ impl OpenFile {
     /// # Errors
     /// Those of lseek(2); ENXIO beyond the end.
     pub fn seek(&self, offset: u64, whence: SeekWhence) -> Result<u64, Errno> {
-        let fd = self.data()?;
+        let fd = self.descriptor()?;
         let _position = self.0.position.lock();
         if i64::try_from(offset).is_err() {
             return Err(Errno::NxIo);
@@ -163,11 +160,7 @@ impl OpenFile {
         target_offset: u64,
         length: u64,
     ) -> Result<u64, Errno> {
-        let source = self.data()?;
-        if !self.access().reads() {
-            return Err(Errno::BadF);
-        }
-        let into = target.data_to_write()?;
+        let (source, into) = (self.descriptor()?, target.descriptor()?);
         let length = usize::try_from(length.min(MOST_COPIED)).map_err(|_| Errno::Inval)?;
         let (mut from, mut to) = (source_offset, target_offset);
         let _as_opener = Impersonation::begin(&target.0.opener)?;

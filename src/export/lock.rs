@@ -37,7 +37,7 @@ impl OpenFile {
         let conflict = match description {
             // Its own description, or it would be told of its own locks.
             Some(description) => sys::get_range_lock(&description.fd, kind, range)?,
-            None => sys::get_range_lock(self.data()?, kind, range)?,
+            None => sys::get_range_lock(self.descriptor()?, kind, range)?,
         };
         Ok(conflict.map_or(free, |found| HeldLock {
             kind: found.kind,
@@ -132,12 +132,12 @@ impl OpenFile {
         // With the server's own rights: the open has established the caller's. For reading too, since
         // the owner may have a second open for reading and lock through that.
         let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
-        let fd = reopen(self.data()?, flags)?;
+        let fd = reopen(self.descriptor()?, flags)?;
         Ok(Arc::new(Description { fd, writes, _slot: slot }))
     }
 
     fn inode(&self) -> Result<InodeKey, Errno> {
-        Ok(inode_key(&stat(self.data()?.as_fd())?))
+        Ok(inode_key(&stat(self.descriptor()?.as_fd())?))
     }
 }
 

@@ -14,6 +14,7 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -212,7 +213,7 @@ impl Export {
     /// Those of looking at it; ENOENT if the configuration hides it.
     pub fn root(&self) -> Result<Entry, Errno> {
         let fd = rustix::io::fcntl_dupfd_cloexec(&self.tree.root, 0)?;
-        let root = self.tree.admit(fd, self.tree.mounts.root(), Reached::ByMount)?;
+        let root = self.tree.admit(fd, self.tree.mounts.root(), Reached::Mount)?;
         self.tree.entry(&Node::File(root))
     }
 
@@ -248,10 +249,10 @@ impl Export {
         &self.tree.budget
     }
 
-    /// Lets go of mounts that nothing uses, so that they can be unmounted. To be called every few
+    /// Lets go of mounts that nothing used for so long, so that `umount(8)` works. To be called every few
     /// seconds.
-    pub fn release_idle(&self) {
-        self.tree.mounts.release_idle();
+    pub fn release_idle(&self, idle: Duration) {
+        self.tree.mounts.release_idle(idle);
     }
 }
 

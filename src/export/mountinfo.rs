@@ -109,7 +109,7 @@ fn is_mfs(fs_type: &str) -> bool {
 /// # Errors
 /// Those of reading /proc.
 pub(super) fn read() -> std::io::Result<Vec<MountLine>> {
-    Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
+    Ok(parse(&std::fs::read("/proc/thread-self/mountinfo")?))
 }
 
 /// The mount that is seen at `place`: the topmost one there.

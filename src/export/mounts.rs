@@ -97,6 +97,11 @@ impl Mount {
     pub(super) const fn id(&self) -> u64 {
         self.id
     }
+
+    /// Whether what the descriptor is open on lies in this mount, and not in one on top of it.
+    pub(super) fn holds(&self, fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+        Ok(stat(fd)?.stx_mnt_id == self.id)
+    }
 }
 
 /// Opens the root of a mount in a way that `open_by_handle_at(2)` takes, if handles work there.
@@ -115,9 +120,6 @@ fn handle_door(fd: BorrowedFd<'_>, stat: &Statx) -> Option<OwnedFd> {
 // === impl Mounts ===
 
 impl Mounts {
-    /// How long a mount is held that nothing uses, so that it can be unmounted soon after.
-    const IDLE: Duration = Duration::from_secs(5);
-
     /// The mounts of the tree whose root is `root` (O_PATH).
     ///
     /// # Errors
@@ -189,12 +191,12 @@ impl Mounts {
         if mount.key == key { Ok(mount) } else { Err(Errno::Stale) }
     }
 
-    /// Lets go of the mounts that nothing used for a while. To be called every few seconds.
-    pub(super) fn release_idle(&self) {
+    /// Lets go of the mounts that nothing used for so long.
+    pub(super) fn release_idle(&self, idle: Duration) {
         let now = self.now();
         self.known.lock().retain(|_, mount| {
             Arc::strong_count(mount) > 1
-                || mount.used.load(Ordering::Relaxed) + Self::IDLE.as_secs() > now
+                || mount.used.load(Ordering::Relaxed) + idle.as_secs() > now
         });
     }
 

@@ -183,7 +183,7 @@ impl Export {
             match self.create_new(caller, &parent, create) {
                 Ok(fd) => {
                     let same = rustix::io::fcntl_dupfd_cloexec(&fd, 0)?;
-                    let found = self.tree.admit(same, &parent.mount, Reached::ByName)?;
+                    let found = self.tree.admit(same, &parent.mount, Reached::Name)?;
                     let node = Node::File(found);
                     let made = (fd, slot);
                     let open =
@@ -198,7 +198,8 @@ impl Export {
                 result => return result,
             }
         }
-        Err(Errno::Busy)
+        // Made and removed by others each time, or hidden and so neither to be opened nor to be made.
+        Err(Errno::NoEnt)
     }
 
     fn create_new(

@@ -140,23 +140,12 @@ impl OpenFile {
         }
     }
 
-    /// The descriptor of a regular file.
+    /// The descriptor. What its kind and mode do not permit, the kernel refuses, with its own error.
     ///
     /// # Errors
-    /// EISDIR for a directory.
-    pub(super) fn data(&self) -> Result<BorrowedFd<'_>, Errno> {
-        match &self.0.body {
-            Body::File(fd) => Ok(fd.as_fd()),
-            Body::Directory(..) | Body::Barred(_) => Err(Errno::IsDir),
-        }
-    }
-
-    /// The descriptor of a regular file that was opened for writing.
-    ///
-    /// # Errors
-    /// EBADF if it was not.
-    pub(super) fn data_to_write(&self) -> Result<BorrowedFd<'_>, Errno> {
-        if self.0.access.writes() { self.data() } else { Err(Errno::BadF) }
+    /// EISDIR where there is none, as of a directory.
+    pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.as_fd().ok_or(Errno::IsDir)
     }
 }
 

@@ -21,6 +21,9 @@ use crate::types::{AccessMode, Caller, Errno, FileKind, FileName};
 /// Bytes asked of the kernel at once: some hundreds of entries.
 const BUFFER: usize = 32 * 1024;
 
+/// Bytes after which a listing ends, so that it fits in a message (2 MiB) with the longest names too.
+const LARGEST: usize = 1 << 20;
+
 /// An entry as the directory has it.
 struct RawEntry {
     name: FileName,
@@ -47,27 +50,55 @@ impl OpenFile {
             Body::Directory(fd, mount) => (fd, mount),
         };
         let limit = limit.clamp(1, ReadDir::MAX_ENTRIES) as usize;
-        let (raw, end) = {
-            let _position = self.0.position.lock();
-            read_entries(fd, cookie, limit)?
-        };
         let directory = self.directory(fd, mount)?;
         let attributes = attributes && {
             let _as_caller = Impersonation::begin(caller)?;
             sys::check_access(fd.as_fd(), AccessMode::EXECUTE).is_ok()
         };
+        let mut cookie = cookie;
+        loop {
+            let (raw, end) = {
+                let _position = self.0.position.lock();
+                read_entries(fd, cookie, limit)?
+            };
+            let last = raw.last().map(|entry| entry.cookie);
+            let listing = self.complete_all(&directory, raw, end, attributes);
+            match last {
+                // All of them were hidden or vanished: without an entry there is no cookie to go on by.
+                Some(last) if listing.entries.is_empty() && !end => cookie = last,
+                _ => return Ok(listing),
+            }
+        }
+    }
+
+    fn complete_all(
+        &self,
+        directory: &Found,
+        raw: Vec<RawEntry>,
+        end: bool,
+        attributes: bool,
+    ) -> Listing {
         let tree = &self.0.tree;
-        let entries = raw
-            .into_iter()
-            .filter(|entry| !tree.hides(&directory, &entry.name))
-            .filter_map(|entry| complete(tree, &directory, entry, attributes))
-            .collect();
-        Ok(Listing { entries, end })
+        let mut entries = Vec::with_capacity(raw.len());
+        let mut bytes = 0;
+        for entry in raw {
+            if bytes > LARGEST {
+                return Listing { entries, end: false };
+            }
+            if tree.hides(directory, &entry.name) {
+                continue;
+            }
+            if let Some(entry) = complete(tree, directory, entry, attributes) {
+                bytes += size_of(&entry);
+                entries.push(entry);
+            }
+        }
+        Listing { entries, end }
     }
 
     fn directory(&self, fd: &OwnedFd, mount: &Arc<Mount>) -> Result<Found, Errno> {
         let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0)?;
-        self.0.tree.admit(fd, mount, Reached::ById)
+        self.0.tree.admit(fd, mount, Reached::Id)
     }
 }
 
@@ -108,6 +139,12 @@ fn complete(tree: &Tree, directory: &Found, raw: RawEntry, attributes: bool) -> 
     let entry = tree.entry(&node).ok()?;
     let (kind, ino) = (entry.attr.kind, entry.attr.ino);
     Some(DirEntry { name, kind, ino, cookie, entry: attributes.then_some(entry) })
+}
+
+/// About how long the entry is on the wire; its attributes take some 130 bytes.
+fn size_of(entry: &DirEntry) -> usize {
+    let attributes = entry.entry.as_ref().map_or(0, |found| found.file.as_bytes().len() + 150);
+    entry.name.as_bytes().len() + 40 + attributes
 }
 
 /// The kind that the directory notes; some file systems note none.

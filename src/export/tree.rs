@@ -40,6 +40,7 @@ pub(super) struct Tree {
 
 /// What a file id names.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // lives for one operation, on the stack, and is nearly always a file
 pub(super) enum Node {
     /// A file.
     File(Found),
@@ -65,7 +66,7 @@ impl Node {
     ///
     /// # Errors
     /// EROFS for a mount that is not entered: its directory can only be looked at.
-    pub(super) fn to_change(self) -> Result<Found, Errno> {
+    pub(super) fn for_change(self) -> Result<Found, Errno> {
         match self {
             Self::File(found) => Ok(found),
             Self::Barred(_) => Err(Errno::RoFs),
@@ -127,7 +128,7 @@ impl Tree {
             }
         };
         let stat = stat(fd.as_fd())?;
-        if self.hidden.refuses(&stat, Reached::ById) {
+        if self.hidden.refuses(&stat, Reached::Id) {
             return Err(Errno::NoEnt);
         }
         Ok(Node::File(Found { fd, mount, stat, handle }))
@@ -138,7 +139,7 @@ impl Tree {
     /// # Errors
     /// As [`Self::find`]; ENOTDIR; EROFS for a mount that is not entered.
     pub(super) fn find_dir(&self, id: &FileId) -> Result<Found, Errno> {
-        let found = self.find(id)?.to_change()?;
+        let found = self.find(id)?.for_change()?;
         if found.kind()? == FileKind::Directory { Ok(found) } else { Err(Errno::NotDir) }
     }
 
@@ -173,14 +174,11 @@ impl Tree {
         // Judged after the caller's right to look at all, so that hidden looks like absent to everybody.
         match opened {
             Ok(_) | Err(Errno::XDev) if self.hides(parent, name) => Err(Errno::NoEnt),
-            Ok(fd) => {
-                let found = self.admit(fd, &parent.mount, Reached::ByName)?;
-                if self.abilities.openat2 || found.stat.stx_mnt_id == parent.mount.id() {
-                    Ok(Node::File(found))
-                } else {
-                    self.cross(parent, name)
-                }
+            // Without openat2 the kernel could not be asked to stop before a mount.
+            Ok(fd) if !self.abilities.openat2 && !parent.mount.holds(fd.as_fd())? => {
+                self.cross(parent, name)
             }
+            Ok(fd) => Ok(Node::File(self.admit(fd, &parent.mount, Reached::Name)?)),
             Err(Errno::XDev) => self.cross(parent, name),
             Err(errno) => Err(errno),
         }
@@ -189,9 +187,7 @@ impl Tree {
     fn cross(&self, parent: &Found, name: &FileName) -> Result<Node, Errno> {
         match self.mounts.cross(parent.as_fd(), name)? {
             Crossing::Barred(place) => Ok(Node::Barred(place)),
-            Crossing::Into(fd, mount) => {
-                Ok(Node::File(self.admit(fd, &mount, Reached::ByMount)?))
-            }
+            Crossing::Into(fd, mount) => Ok(Node::File(self.admit(fd, &mount, Reached::Mount)?)),
         }
     }
 
@@ -225,8 +221,13 @@ impl Tree {
             return Err(Errno::NoEnt);
         }
         let handle = match mount.handles() {
-            Some(_) => Some(sys::name_to_handle(fd.as_fd(), c"", HandleUse::Open)?.0),
             None => None,
+            Some(_) => match sys::name_to_handle(fd.as_fd(), c"", HandleUse::Open) {
+                Ok((handle, _)) => Some(handle),
+                // Some file systems have handles for some of their files.
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => None,
+                Err(error) => return Err(error.into()),
+            },
         };
         Ok(Found { fd, mount: Arc::clone(mount), stat, handle })
     }

@@ -44,7 +44,7 @@ impl Export {
         value: &[u8],
         mode: SetXattrMode,
     ) -> Result<(), Errno> {
-        let found = self.tree.find(file)?.to_change()?;
+        let found = self.tree.find(file)?.for_change()?;
         let flags = match mode {
             SetXattrMode::Any => XattrFlags::empty(),
             SetXattrMode::Create => XattrFlags::CREATE,
@@ -75,7 +75,7 @@ impl Export {
         file: &FileId,
         name: &XattrName,
     ) -> Result<(), Errno> {
-        let found = self.tree.find(file)?.to_change()?;
+        let found = self.tree.find(file)?.for_change()?;
         let _as_caller = Impersonation::begin(caller)?;
         Ok(rustix::fs::removexattr(proc_path(found.as_fd()), name.as_os())?)
     }
