@@ -193,19 +193,13 @@ impl Export {
         C::answer(self.execute(caller, call.into(), opens)?).ok_or(Errno::Proto)
     }
 
-    /// Opens under the session's id. A repeated request finds the file open already.
+    /// Opens under the session's id; a repeated request takes the place of the first.
     fn open_kept(
         &self,
         caller: &Caller,
         open: &Open,
         opens: &dyn Opens,
     ) -> Result<crate::types::Attr, Errno> {
-        let repeated = |file: &OpenFile| {
-            file.file() == &open.file && file.access() == open.access && file.flags() == open.flags
-        };
-        if let Some(file) = opens.find(open.open).filter(repeated) {
-            return file.attr();
-        }
         let tenant = opens.tenant();
         let (file, attr) = self.open_file(caller, &open.file, open.access, open.flags, tenant)?;
         opens.keep(open.open, file)?;

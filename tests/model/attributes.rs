@@ -142,7 +142,7 @@ fn a_link_says_what_it_was_made_to_say() {
 }
 
 #[test]
-fn an_open_is_not_repeated_for_another_file() {
+fn a_second_open_of_a_number_takes_the_place_of_the_first() {
     if !can_run() {
         return;
     }
@@ -153,7 +153,7 @@ fn an_open_is_not_repeated_for_another_file() {
     let open = |file| lab.open(&Caller::root(), file, 1, Access::Read, OpenFlags::empty());
     open(&a).unwrap();
     open(&a).unwrap();
-    assert_eq!(lab.export.budget().taken(), 1, "the same open");
+    assert_eq!(lab.export.budget().taken(), 1, "one descriptor");
     open(&b).unwrap();
     assert_eq!(&lab.read(1, 0, 9).unwrap()[..], b"b");
     assert_eq!(lab.export.budget().taken(), 1);
