@@ -1,6 +1,7 @@
 //! The export of the node as the file service serves it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mfs::export;
 use mfs::export::{Export, OpenFile, Pool, Tenant};
@@ -17,6 +18,9 @@ pub(crate) struct ExportTree {
     /// Most descriptors of one session.
     descriptors: usize,
 }
+
+/// How long a mount below the export is held that nothing uses, so that it can be unmounted soon after.
+const MOUNT_IDLE: Duration = Duration::from_secs(5);
 
 /// A session's open files, as the export wants to see them.
 struct Seen<'a>(&'a dyn Opens<ExportTree>);
@@ -58,7 +62,7 @@ impl Tree for ExportTree {
     fn rest(&self) {
         // It closes descriptors, which may block.
         let export = self.export.clone();
-        self.pool.submit(move || export.release_idle());
+        self.pool.submit(move || export.release_idle(MOUNT_IDLE));
     }
 
     fn spawn(&self, job: Box<dyn FnOnce() + Send>) {
