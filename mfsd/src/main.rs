@@ -1,7 +1,54 @@
-//! The daemon of a node.
+//! mfsd, the daemon of a node: parses its arguments, sets up logging, and runs the daemon.
 
+mod arguments;
 mod cluster;
+mod connections;
+mod daemon;
+mod listener;
+mod local;
+mod node;
 mod peer;
 mod rpc;
+mod service_manager;
 
-fn main() {}
+use std::process::ExitCode;
+
+use arguments::{Arguments, Request};
+use mfs::telemetry::log::{self, Sink};
+
+fn main() -> ExitCode {
+    let arguments = match arguments::parse(std::env::args_os().skip(1)) {
+        Ok(Request::Run(arguments)) => arguments,
+        Ok(Request::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("mfsd: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Logging may not have begun, and systemd shows standard error.
+            eprintln!("mfsd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let filter = std::env::var("MFS_LOG").unwrap_or_else(|_| log::DEFAULT_FILTER.to_owned());
+    let journal = std::env::var_os("JOURNAL_STREAM");
+    log::start(&filter, Sink::for_stream(journal.as_deref()))?;
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        tracing::error!("a part of mfsd failed, please report this: {panic}\n{backtrace}");
+    }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(daemon::run(arguments));
+    // Blocking file calls that still run must not hold up the stop.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}

@@ -48,10 +48,6 @@ pub struct ExportConfig {
     pub read_only: bool,
     /// Who is not who they say.
     pub squash: Squash,
-    /// Who squashed users become.
-    pub anonymous_uid: u32,
-    /// Whose group squashed users have.
-    pub anonymous_gid: u32,
     /// What peers do not see; absolute paths.
     pub hidden: Vec<PathBuf>,
 }
@@ -110,9 +106,6 @@ pub enum ConfigError {
 /// Largest configuration that is read, bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// The user and group `nobody` of every Linux (the kernel's overflow id).
-const NOBODY: u32 = 65_534;
-
 // === impl Config ===
 
 impl Default for Config {
@@ -132,8 +125,6 @@ impl Default for Config {
                 path: PathBuf::from("/"),
                 read_only: false,
                 squash: Squash::Root,
-                anonymous_uid: NOBODY,
-                anonymous_gid: NOBODY,
                 hidden: Vec::new(),
             },
             peers: BTreeMap::new(),
@@ -280,12 +271,6 @@ impl Check<'_> {
             squash: self
                 .option(raw.squash.as_ref(), |text| parse_squash(text))?
                 .unwrap_or(defaults.squash),
-            anonymous_uid: self
-                .option(raw.anonymous_uid.as_ref(), |id| parse_anonymous(*id))?
-                .unwrap_or(defaults.anonymous_uid),
-            anonymous_gid: self
-                .option(raw.anonymous_gid.as_ref(), |id| parse_anonymous(*id))?
-                .unwrap_or(defaults.anonymous_gid),
             hidden: self.list(raw.hidden.as_ref(), |text| parse_path(text))?,
         })
     }
@@ -347,13 +332,6 @@ fn parse_squash(text: &str) -> Result<Squash, String> {
         "none" => Ok(Squash::None),
         _ => Err(format!("{text:?} is not a way to squash: write \"root\", \"all\" or \"none\"")),
     }
-}
-
-fn parse_anonymous(id: i64) -> Result<u32, String> {
-    // 0 would make squashing pointless, and -1 means "no change" to the kernel.
-    u32::try_from(id).ok().filter(|id| !matches!(*id, 0 | u32::MAX)).ok_or_else(|| {
-        format!("{id} cannot be the anonymous user: use 1 to 4294967294, usually 65534")
-    })
 }
 
 fn parse_seed(text: &str) -> Result<String, String> {

@@ -43,10 +43,6 @@ pub(super) struct Export {
     pub(super) read_only: Option<bool>,
     /// `root`, `all` or `none`.
     pub(super) squash: Option<Spanned<String>>,
-    /// Who squashed users become.
-    pub(super) anonymous_uid: Option<Spanned<i64>>,
-    /// Whose group squashed users have.
-    pub(super) anonymous_gid: Option<Spanned<i64>>,
     /// What peers do not see.
     pub(super) hidden: Option<Vec<Spanned<String>>>,
 }

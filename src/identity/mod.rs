@@ -22,6 +22,6 @@ pub use error::IdentityError;
 pub use key::NodeKey;
 pub use secret::{Digest, Secret};
 pub use store::{Store, write_private};
-pub use tls::{Credentials, joiner_config, server_name};
+pub use tls::{Credentials, any_server, joiner_config, server_name};
 pub use token::{Token, TokenError};
 pub use trust::{Register, Registered, SignedRegister, Trust};

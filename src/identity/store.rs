@@ -75,13 +75,14 @@ impl Store {
         &self.state
     }
 
-    fn membership(&self) -> PathBuf {
+    /// The directory that exists while this machine is in a cluster, and goes with the membership.
+    pub fn membership_dir(&self) -> PathBuf {
         self.state.join(MEMBERSHIP)
     }
 
     /// The membership; `None` if this machine is in no cluster.
     pub fn load(&self) -> Result<Option<Enrolment>, IdentityError> {
-        let dir = self.membership();
+        let dir = self.membership_dir();
         if !dir.try_exists().map_err(IdentityError::io(&dir))? {
             return Ok(None);
         }
@@ -102,11 +103,11 @@ impl Store {
 
     /// The authority; `None` on nodes that do not hold its key.
     pub fn load_authority(&self) -> Result<Option<Authority>, IdentityError> {
-        let key = self.membership().join(AUTHORITY_KEY);
+        let key = self.membership_dir().join(AUTHORITY_KEY);
         if !key.try_exists().map_err(IdentityError::io(&key))? {
             return Ok(None);
         }
-        let certificate = read_text(&self.membership().join(AUTHORITY_CERTIFICATE))?;
+        let certificate = read_text(&self.membership_dir().join(AUTHORITY_CERTIFICATE))?;
         Authority::from_pem(&read_text(&key)?, &certificate).map(Some).map_err(damaged(&key))
     }
 
@@ -116,7 +117,7 @@ impl Store {
         enrolment: &Enrolment,
         authority: Option<&Authority>,
     ) -> Result<(), IdentityError> {
-        let target = self.membership();
+        let target = self.membership_dir();
         if target.try_exists().map_err(IdentityError::io(&target))? {
             return Err(IdentityError::AlreadyEnrolled);
         }
@@ -145,7 +146,7 @@ impl Store {
 
     /// Forgets the membership as one step; the undo of [`Self::enrol`].
     pub fn forget(&self) -> Result<(), IdentityError> {
-        let target = self.membership();
+        let target = self.membership_dir();
         if !target.try_exists().map_err(IdentityError::io(&target))? {
             return Ok(());
         }
@@ -157,22 +158,22 @@ impl Store {
 
     /// Replaces the certificate.
     pub fn write_chain(&self, chain: &[CertificateDer<'static>]) -> Result<(), IdentityError> {
-        write_private(&self.membership().join(NODE_CERTIFICATE), to_pem(chain).as_bytes())
+        write_private(&self.membership_dir().join(NODE_CERTIFICATE), to_pem(chain).as_bytes())
     }
 
     /// Replaces the shared keys.
     pub fn write_keys(&self, keys: &ClusterKeys) -> Result<(), IdentityError> {
-        write_json(&self.membership().join(KEYS), keys)
+        write_json(&self.membership_dir().join(KEYS), keys)
     }
 
     /// Replaces the register.
     pub fn write_register(&self, register: &SignedRegister) -> Result<(), IdentityError> {
-        write_json(&self.membership().join(REGISTER), register)
+        write_json(&self.membership_dir().join(REGISTER), register)
     }
 
     /// Reads a file of its own that a part of mfsd keeps with the membership; `None` if there is none.
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, IdentityError> {
-        let path = self.membership().join(name);
+        let path = self.membership_dir().join(name);
         if !path.try_exists().map_err(IdentityError::io(&path))? {
             return Ok(None);
         }
@@ -181,7 +182,7 @@ impl Store {
 
     /// Replaces such a file.
     pub fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), IdentityError> {
-        write_json(&self.membership().join(name), value)
+        write_json(&self.membership_dir().join(name), value)
     }
 }
 

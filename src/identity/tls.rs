@@ -124,18 +124,30 @@ pub fn server_name(node: NodeId) -> ServerName<'static> {
     ServerName::try_from(format!("{head}.{tail}.{NODE_DOMAIN}")).unwrap_or_else(|_| any_server())
 }
 
-/// The name for a connection to whichever node answers (joining).
-fn any_server() -> ServerName<'static> {
+/// The name under which rustls is to look for whichever node answers: for a joiner, and for a node that
+/// knows another only by its address.
+pub fn any_server() -> ServerName<'static> {
     ServerName::IpAddress(std::net::IpAddr::from([0, 0, 0, 0]).into())
 }
 
 const NODE_DOMAIN: &str = "mfs";
 
-/// The node that a name from [`server_name`] means.
-fn node_of(name: &ServerName<'_>) -> Option<NodeId> {
-    let ServerName::DnsName(name) = name else { return None };
+/// Who is to answer.
+enum Expected {
+    /// This node.
+    Node(NodeId),
+    /// Any that is believed.
+    Any,
+}
+
+/// Whom a name from [`server_name`] or [`any_server`] means.
+fn expected(name: &ServerName<'_>) -> Option<Expected> {
+    let ServerName::DnsName(name) = name else {
+        return (*name == any_server()).then_some(Expected::Any);
+    };
     let (id, domain) = name.as_ref().rsplit_once('.')?;
-    (domain == NODE_DOMAIN).then(|| id.replacen('.', "", 1).parse().ok()).flatten()
+    let node = (domain == NODE_DOMAIN).then(|| id.replacen('.', "", 1).parse().ok()).flatten();
+    node.map(Expected::Node)
 }
 
 /// Checks the other side's certificate, whichever side it is.
@@ -213,17 +225,15 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let peer = self.verify(certificate, intermediates, now)?;
-        let expected = node_of(name);
-        match (&self.whom, expected) {
-            // A joiner does not know yet who will answer.
-            (Whom::Authority(_), None) => Ok(ServerCertVerified::assertion()),
-            (_, Some(node)) if node == peer.node => Ok(ServerCertVerified::assertion()),
-            (_, Some(node)) => Err(refusal(IdentityError::NotTrusted(format!(
+        match expected(name) {
+            Some(Expected::Any) => Ok(ServerCertVerified::assertion()),
+            Some(Expected::Node(node)) if node == peer.node => Ok(ServerCertVerified::assertion()),
+            Some(Expected::Node(node)) => Err(refusal(IdentityError::NotTrusted(format!(
                 "node {} answers where node {} was expected",
                 peer.node.short(),
                 node.short()
             )))),
-            (Whom::Cluster(_), None) => Err(refusal(IdentityError::NotTrusted(
+            None => Err(refusal(IdentityError::NotTrusted(
                 "the connection does not say which node it is for".to_owned(),
             ))),
         }

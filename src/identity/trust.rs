@@ -156,6 +156,16 @@ impl Trust {
         &self.anchors
     }
 
+    /// Digest of the key of the authority (of the first, where there are several).
+    pub fn authority(&self) -> Result<Digest, IdentityError> {
+        self.anchors.first().ok_or(IdentityError::BadSignature).and_then(spki_digest_of)
+    }
+
+    /// Whether the authority whose key has this digest is the only one that is trusted.
+    pub fn has_only_authority(&self, digest: &Digest) -> bool {
+        self.anchors.iter().all(|anchor| spki_digest_of(anchor).is_ok_and(|found| found == *digest))
+    }
+
     /// The register as signed, to be handed on.
     pub fn signed_register(&self) -> &SignedRegister {
         &self.signed

@@ -13,8 +13,9 @@ use tonic::{Code, Status};
 
 use crate::config::paths;
 use crate::identity::{Credentials, Identity, IdentityError, NodeKey, Secret, Trust};
-use crate::membership::{Member, View};
+use crate::membership::{Contact, Member, View};
 use crate::telemetry::Snapshot;
+use crate::types::NodeId;
 use crate::wire::Malformed;
 use crate::wire::cluster as wire;
 
@@ -137,6 +138,18 @@ impl LocalClient {
         let snapshot = serde_json::from_str(&reply.json)
             .map_err(|e| LocalError::Broken(format!("its figures are not understood: {e}")))?;
         Ok(NodeStats { node: reply.node, version: reply.version, snapshot })
+    }
+
+    /// Tells mfsd what a connection says of a node.
+    pub async fn report(&self, node: NodeId, contact: Contact) -> Result<(), LocalError> {
+        let contact = match contact {
+            Contact::Answered => v1::Contact::Answered,
+            Contact::Silent => v1::Contact::Silent,
+            Contact::Refused => v1::Contact::Refused,
+        };
+        let node = wire::node_id_bytes(node);
+        self.stub().report(v1::ReportRequest { node, contact: contact.into() }).await?;
+        Ok(())
     }
 
     /// What a mount needs: now, and again whenever some of it changes. Ends when mfsd does.

@@ -1,7 +1,19 @@
-//! The cluster as this daemon takes part in it.
+//! What nodes do together beside files: found a cluster, join, notice each other, renew certificates,
+//! remove, leave.
 
+pub(crate) mod attempts;
+pub(crate) mod authority;
 mod beacon;
+pub(crate) mod dial;
 mod discovery;
 pub(crate) mod driver;
+pub(crate) mod exchange;
+pub(crate) mod found;
+pub(crate) mod join;
 mod memory;
+pub(crate) mod naming;
+pub(crate) mod removal;
+pub(crate) mod renewal;
+pub(crate) mod services;
 mod sockets;
+pub(crate) mod tokens;

@@ -31,8 +31,6 @@ fn everything_that_can_be_said() {
             path = "/srv/data"
             read_only = true
             squash = "all"
-            anonymous_uid = 99
-            anonymous_gid = 98
             hidden = ["/srv/data/private"]
             [peer.beta]
             trust_root = true
@@ -49,7 +47,6 @@ fn everything_that_can_be_said() {
     assert_eq!(config.seeds, ["beta", "10.0.0.3:7231"]);
     assert!(!config.beacon && config.export.read_only);
     assert_eq!(config.export.squash, Squash::All);
-    assert_eq!((config.export.anonymous_uid, config.export.anonymous_gid), (99, 98));
     assert_eq!(config.export.hidden, [Path::new("/srv/data/private")]);
     assert!(config.trusts_root_of(&NodeName::parse("beta").unwrap(), false));
     assert!(!config.trusts_root_of(&NodeName::parse("gamma").unwrap(), true));
@@ -97,8 +94,6 @@ fn wrong_values_are_refused_by_line_and_with_a_remedy() {
         ("[export]\npath = \"/srv/../etc\"", 2, "write it from / on"),
         ("[export]\npath = \"\"", 2, "write it from / on"),
         ("[export]\nsquash = \"root_squash\"", 2, "\"root\", \"all\" or \"none\""),
-        ("[export]\nanonymous_uid = 0", 2, "usually 65534"),
-        ("[export]\nanonymous_gid = 4294967295", 2, "usually 65534"),
         ("[export]\nhidden = [\"x\"]", 2, "write it from / on"),
         ("[peer.Beta]\ntrust_root = true", 1, "beginning with a letter"),
         ("name = ", 1, ""),

@@ -1,0 +1,69 @@
+//! gRPC channels to other nodes, for what is said beside files; always over TLS.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use hyper_util::rt::TokioIo;
+use mfs::identity::{any_server, server_name};
+use mfs::membership::Member;
+use mfs::net::tcp;
+use mfs::types::NodeId;
+use mfs_proto::v1::cluster_client::ClusterClient;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use super::services::MAX_MESSAGE;
+use crate::node::Node;
+
+/// How long the TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long one call may take.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Speaks with a member.
+pub(crate) async fn member(node: &Node, member: &Member) -> anyhow::Result<ClusterClient<Channel>> {
+    cluster(node, &member.addresses, Some(member.id))
+        .await
+        .with_context(|| format!("node {} cannot be reached", member.name))
+}
+
+/// Speaks with the node at these addresses: the one that is named, or any of the cluster.
+pub(crate) async fn cluster(
+    node: &Node,
+    addresses: &[SocketAddr],
+    who: Option<NodeId>,
+) -> anyhow::Result<ClusterClient<Channel>> {
+    let name = who.map_or_else(any_server, server_name);
+    let (channel, _) = channel(node.credentials().client_config(), name, addresses).await?;
+    Ok(ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+}
+
+/// A channel over one TLS connection, and the own address of that connection.
+pub(crate) async fn channel(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    addresses: &[SocketAddr],
+) -> anyhow::Result<(Channel, SocketAddr)> {
+    let stream = tcp::dial(addresses).await?;
+    let own = stream.local_addr()?;
+    let handshake = TlsConnector::from(config).connect(name, stream);
+    let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+        .await
+        .context("the peer did not finish the TLS handshake in time")??;
+    // The channel is for a few calls: when the connection breaks they fail, and the caller dials anew.
+    let mut once = Some(TokioIo::new(tls));
+    let connector = tower::service_fn(move |_: Uri| {
+        let stream = once.take();
+        async move { stream.ok_or_else(|| std::io::Error::other("the connection broke")) }
+    });
+    let channel = Endpoint::from_static("http://node.mfs")
+        .timeout(CALL_TIMEOUT)
+        .connect_with_connector(connector)
+        .await?;
+    Ok((channel, own))
+}
