@@ -19,6 +19,8 @@ mod instance;
 mod limits;
 mod lock_waiters;
 mod open_table;
+#[cfg(test)]
+mod peers_tests;
 mod reply_cache;
 mod run;
 mod session;
