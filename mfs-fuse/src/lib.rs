@@ -4,6 +4,8 @@
 //! to the kernel, the only places that name `fuser`; `mount` understands mount(8); `serve` puts them together.
 
 mod caps;
+mod cluster;
+mod dial;
 mod dispatch;
 pub mod fs;
 pub mod mount;

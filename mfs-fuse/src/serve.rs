@@ -7,12 +7,16 @@ use anyhow::Context;
 use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cluster::Follower;
 use crate::fs::{MountedFs, Terms};
 use crate::mount::MountConfig;
 use crate::session::{self, KernelMount, Place};
 
 /// Longest time given at the end to tell nodes that their files are closed; sessions end by themselves.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Longest wait for the first word of an mfsd that is there but does not speak.
+const FIRST_WORD: Duration = Duration::from_secs(2);
 
 /// Mounts, calls `ready` when the mount answers, and returns when it is gone.
 ///
@@ -36,6 +40,14 @@ pub fn serve(config: MountConfig, ready: &mut dyn FnMut()) -> anyhow::Result<()>
     let mount = KernelMount::begin(fs.clone(), &place, runtime.handle().clone())?;
     tracing::info!(mountpoint = %config.mountpoint.display(), "mounted");
     runtime.spawn(detach_on_signal(config.mountpoint.clone()));
+    let (heard, first_word) = tokio::sync::oneshot::channel();
+    runtime.spawn(Follower::new(fs.clone(), config.clone()).run(heard));
+    // With mfsd at hand, who mounts finds the nodes there; without it nothing is waited for.
+    runtime.block_on(async {
+        if tokio::time::timeout(FIRST_WORD, first_word).await.is_err() {
+            tracing::info!("mfsd is there but says nothing yet");
+        }
+    });
     ready();
     let ended = mount.wait().context("the kernel broke off the mount");
     runtime.block_on(say_farewell(fs));

@@ -26,6 +26,8 @@ pub struct Origin<'a> {
     pub asker: Asker,
     /// The identity it is done with.
     pub caller: &'a Caller,
+    /// Whether any signal of the asker ends the wait, as with a lock; else only one that kills it.
+    pub on_signal: bool,
 }
 
 /// How long operations wait for a node.
@@ -35,6 +37,15 @@ pub struct Terms {
     pub timeo: Duration,
     /// Wait for ever for a node that is away, until the caller is killed (`hard`).
     pub hard: bool,
+}
+
+// === impl Origin ===
+
+impl<'a> Origin<'a> {
+    /// On behalf of this thread, until it is killed.
+    pub const fn of(asker: Asker, caller: &'a Caller) -> Self {
+        Self { asker, caller, on_signal: false }
+    }
 }
 
 // === impl Backing ===

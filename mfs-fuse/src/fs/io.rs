@@ -263,7 +263,7 @@ impl MountedFs {
 impl OpenFile {
     /// The opener's identity, and the signals of who waits now.
     pub(super) const fn origin(&self, asker: Asker) -> Origin<'_> {
-        Origin { asker, caller: &self.opener }
+        Origin::of(asker, &self.opener)
     }
 }
 

@@ -119,6 +119,12 @@ impl Local {
         self.opens.find(open).map(LocalOpen)
     }
 
+    /// Lets go of mounts below the tree that nothing uses.
+    pub fn release_idle(&self) {
+        let export = self.export.clone();
+        self.pool.submit(move || export.release_idle());
+    }
+
     async fn execute(&self, caller: &Caller, operation: Operation) -> Result<Outcome, Errno> {
         MOUNT_DIRECT_OPERATIONS.count(&operation);
         let (export, opens, caller) = (self.export.clone(), self.opens.clone(), caller.clone());

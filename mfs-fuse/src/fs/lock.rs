@@ -9,6 +9,7 @@ use mfs::types::op::{self, HeldLock, LockFamily, LockKind, LockRange};
 use mfs::types::{Errno, LockOwner};
 
 use super::MountedFs;
+use super::backing::Origin;
 use super::handle_map::Fh;
 use super::process::Asker;
 
@@ -47,9 +48,10 @@ impl MountedFs {
         let family = if asker.is_in_flock() { LockFamily::Flock } else { LockFamily::Range };
         let handle = self.handle(fh)?;
         let open = handle.as_open().ok_or(Errno::BadF)?;
-        let origin = open.origin(asker);
+        let origin = Origin { on_signal: true, ..open.origin(asker) };
+        // A server waits by itself, the export never does.
         loop {
-            let ask = op::SetLock { open: open.open, owner, family, kind, range, wait: false };
+            let ask = op::SetLock { open: open.open, owner, family, kind, range, wait };
             match open.backing.call(&origin, ask).await {
                 Err(Errno::Again) if wait && kind != LockKind::Unlock => {
                     if asker.is_interrupted() {

@@ -82,7 +82,7 @@ impl Request {
     }
 
     const fn origin(&self) -> Origin<'_> {
-        Origin { asker: self.asker, caller: &self.caller }
+        Origin::of(self.asker, &self.caller)
     }
 }
 

@@ -51,6 +51,13 @@ impl Nodes {
         self.ways.store(Some(Arc::new(ways)));
     }
 
+    /// Forgets all nodes.
+    pub fn clear(&self) {
+        self.view.store(None);
+        self.ways.store(None);
+        self.roots.lock().clear();
+    }
+
     /// The way to a node. Not whether it answers.
     pub fn backing(&self, node: NodeId) -> Result<Backing, Errno> {
         let ways = self.ways.load();
