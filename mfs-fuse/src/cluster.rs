@@ -12,11 +12,11 @@ use mfs::export::{Export, ExportKeys, ExportSettings, FdBudget, Squash};
 use mfs::identity::Store;
 use mfs::membership::{Member, MemberState, View};
 use mfs::net::local::{LocalClient, LocalError, MountExport, MountState};
+use mfs::net::{MemberConnector, Transport};
 use mfs::types::{Caller, ExportId, NodeId};
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 
-use crate::dial::NodeConnector;
 use crate::fs::backing::Origin;
 use crate::fs::local::{Changes, Local};
 use crate::fs::nodes::Ways;
@@ -51,7 +51,7 @@ struct Sessions {
     me: NodeId,
     peers: Arc<Peers>,
     view: watch::Sender<View>,
-    connector: Arc<NodeConnector>,
+    transport: watch::Sender<Transport>,
 }
 
 // === impl Follower ===
@@ -114,20 +114,28 @@ impl Follower {
             self.fs.nodes.clear();
             return;
         };
-        let credentials = if plaintext { None } else { credentials };
+        let transport = match credentials {
+            _ if plaintext => Transport::Plaintext,
+            Some(credentials) => Transport::Tls(credentials),
+            None => {
+                tracing::warn!("mfsd names a cluster without credentials for it; it is left out");
+                return;
+            }
+        };
         let me = view.me();
         match &self.sessions {
             Some(sessions) if sessions.me == me => {
-                sessions.connector.renew(credentials);
+                sessions.transport.send_replace(transport);
                 sessions.view.send_replace(view.clone());
             }
             _ => {
                 let socket = paths::socket(&self.config.runtime);
-                let connector = NodeConnector::new(me, socket, credentials);
-                let (sender, receiver) = watch::channel(view.clone());
-                let peers = Peers::new(PeersConfig::new(), connector.clone(), receiver);
+                let (transport, of_connector) = watch::channel(transport);
+                let (sender, of_peers) = watch::channel(view.clone());
+                let connector = MemberConnector::new(me, Some(socket), of_connector);
+                let peers = Peers::new(PeersConfig::new(), Arc::new(connector), of_peers);
                 self.sessions =
-                    Some(Sessions { me, peers: Arc::new(peers), view: sender, connector });
+                    Some(Sessions { me, peers: Arc::new(peers), view: sender, transport });
                 self.direct = None;
             }
         }
@@ -212,7 +220,7 @@ async fn release_idle(local: Weak<Local>) {
     loop {
         tokio::time::sleep(RELEASE_IDLE).await;
         let Some(local) = local.upgrade() else { return };
-        local.release_idle();
+        local.release_idle(RELEASE_IDLE);
     }
 }
 

@@ -11,22 +11,19 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, INodeNo, InitFlags, IoctlFlags, KernelConfig,
+    TimeOrNow, WriteFlags,
 };
 use mfs::telemetry::metrics::{MOUNT_REQUESTS, MOUNT_REQUESTS_WAITING};
-use mfs::types::op::{LockKind, LockRange};
-use mfs::types::{
-    Access, AccessMode, Attr, Errno, FallocateMode, FileKind, InodeNo, LockOwner, OpenFlags,
-    RenameFlags, SeekWhence, SetAttr, SetTime, SetXattrMode, XattrName,
-};
+use mfs::types::{AccessMode, Errno, FileKind, RenameFlags, SetAttr, XattrName};
 
 use crate::caps;
-use crate::fs::handle_map::Fh;
-use crate::fs::process::Asker;
-use crate::fs::{self, MountedFs, Opened, Request};
-use crate::passthrough::Passthrough;
-use crate::reply::{self, GENERATION, Reply, TTL, XattrReply};
+use crate::flags::{
+    fallocate_mode, lock_kind, lock_range, open_flags, permissions, seek_whence, xattr_mode,
+};
+use crate::fs::{self, MountedFs, Request};
+use crate::passthrough::{OpenReply, Passthrough};
+use crate::reply::{self, Reply, XattrReply, asker, fh, ino, owner, set_time};
 
 /// Largest request, bytes: what the kernel gives at most (`fs.fuse.max_pages_limit`) and what a session
 /// with a node carries at once.
@@ -34,9 +31,6 @@ const MAX_REQUEST: u32 = 1 << 20;
 
 /// A node that is away must not use up what the kernel allows to wait for all of them together.
 const MAX_BACKGROUND: u16 = u16::MAX;
-
-/// `__FMODE_EXEC` in the flags of an open: the kernel opens the file to execute it.
-const FMODE_EXEC: i32 = 0o40;
 
 /// The kernel's port to a mounted cluster.
 #[derive(Debug)]
@@ -47,13 +41,6 @@ pub(crate) struct Port {
     /// How deep file systems may be stacked below backing files: 1, or 2 where the root is an overlay; 0
     /// where no file is given to the kernel.
     pub(crate) stack_depth: u32,
-}
-
-/// The answer to open(2), with the backing files it may be answered from.
-#[derive(Debug)]
-struct OpenReply<R> {
-    reply: R,
-    passthrough: Arc<Passthrough>,
 }
 
 // === impl Port ===
@@ -81,65 +68,6 @@ impl Port {
 
     fn open_reply<R>(&self, reply: R) -> OpenReply<R> {
         OpenReply { reply, passthrough: self.passthrough.clone() }
-    }
-}
-
-fn asker(request: &fuser::Request) -> Asker {
-    Asker { uid: request.uid(), gid: request.gid(), tid: request.pid() }
-}
-
-fn ino(number: INodeNo) -> InodeNo {
-    // The kernel names only numbers that it was given, which are never 0.
-    InodeNo::new(number.0).unwrap_or(InodeNo::ROOT)
-}
-
-const fn fh(handle: FileHandle) -> Fh {
-    Fh(handle.0)
-}
-
-const fn owner(owner: fuser::LockOwner) -> LockOwner {
-    LockOwner(owner.0)
-}
-
-impl Reply<Opened> for OpenReply<fuser::ReplyOpen> {
-    fn succeed(self, opened: Opened) {
-        let handle = FileHandle(opened.fh.0);
-        let file = opened.file.as_ref().and_then(|file| file.as_fd());
-        let id = file.and_then(|file| {
-            self.passthrough.attach(opened.ino, file, |file| self.reply.open_backing(file))
-        });
-        match id {
-            Some(id) => self.reply.opened_passthrough(handle, FopenFlags::empty(), &id),
-            None => self.reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
-        }
-    }
-
-    fn fail(self, errno: fuser::Errno) {
-        self.reply.error(errno);
-    }
-}
-
-impl Reply<(Attr, Opened)> for OpenReply<fuser::ReplyCreate> {
-    fn succeed(self, (attr, opened): (Attr, Opened)) {
-        let (handle, attr) = (FileHandle(opened.fh.0), reply::file_attr(&attr));
-        let file = opened.file.as_ref().and_then(|file| file.as_fd());
-        let id = file.and_then(|file| {
-            self.passthrough.attach(opened.ino, file, |file| self.reply.open_backing(file))
-        });
-        let none = FopenFlags::empty();
-        match id {
-            Some(id) => {
-                self.reply.created_passthrough(&TTL, &attr, GENERATION, handle, none, &id);
-            }
-            None => {
-                let direct = FopenFlags::FOPEN_DIRECT_IO;
-                self.reply.created(&TTL, &attr, GENERATION, handle, direct);
-            }
-        }
-    }
-
-    fn fail(self, errno: fuser::Errno) {
-        self.reply.error(errno);
     }
 }
 
@@ -505,13 +433,7 @@ impl fuser::Filesystem for Port {
         let (asker, ino, name) = (asker(r), ino(number), XattrName::from_os(name));
         let value = Bytes::copy_from_slice(value);
         self.answer("setxattr", reply, move |fs| async move {
-            let mode = match flags {
-                0 => SetXattrMode::Any,
-                libc::XATTR_CREATE => SetXattrMode::Create,
-                libc::XATTR_REPLACE => SetXattrMode::Replace,
-                _ => return Err(Errno::Inval),
-            };
-            fs.setxattr(&Request::of(asker), ino, name?, value, mode).await
+            fs.setxattr(&Request::of(asker), ino, name?, value, xattr_mode(flags)?).await
         });
     }
 
@@ -532,13 +454,7 @@ impl fuser::Filesystem for Port {
     fn listxattr(&self, r: &fuser::Request, number: INodeNo, size: u32, reply: fuser::ReplyXattr) {
         let (asker, ino) = (asker(r), ino(number));
         self.answer("listxattr", XattrReply { reply, room: size }, move |fs| async move {
-            let names = fs.listxattr(&Request::of(asker), ino).await?;
-            let mut list = Vec::new();
-            for name in names {
-                list.extend_from_slice(name.as_bytes());
-                list.push(0);
-            }
-            Ok(Bytes::from(list))
+            fs.listxattr(&Request::of(asker), ino).await
         });
     }
 
@@ -648,14 +564,9 @@ impl fuser::Filesystem for Port {
     ) {
         let (asker, fh) = (asker(r), fh(handle));
         self.answer("lseek", reply, move |fs| async move {
-            let whence = match whence {
-                libc::SEEK_DATA => SeekWhence::Data,
-                libc::SEEK_HOLE => SeekWhence::Hole,
-                _ => return Err(Errno::Inval),
-            };
             // Before the first byte there is neither data nor a hole (lseek(2)).
             let offset = u64::try_from(offset).map_err(|_| Errno::NxIo)?;
-            fs.seek(asker, fh, offset, whence).await
+            fs.seek(asker, fh, offset, seek_whence(whence)?).await
         });
     }
 
@@ -680,101 +591,5 @@ impl fuser::Filesystem for Port {
             let copied = fs.copy_range(asker, from, to, length).await?;
             u32::try_from(copied).map_err(|_| Errno::Io)
         });
-    }
-}
-
-/// The permission bits of a mode, set-id and sticky bits included.
-const fn permissions(mode: u32) -> u16 {
-    (mode & 0o7777) as u16
-}
-
-fn set_time(time: TimeOrNow) -> SetTime {
-    match time {
-        TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(time) => SetTime::To(reply::timestamp(time)),
-    }
-}
-
-fn open_flags(flags: i32) -> (Access, OpenFlags) {
-    let access = match flags & libc::O_ACCMODE {
-        libc::O_WRONLY => Access::Write,
-        libc::O_RDWR => Access::ReadWrite,
-        _ => Access::Read,
-    };
-    let known = [
-        (libc::O_APPEND, OpenFlags::APPEND),
-        (libc::O_TRUNC, OpenFlags::TRUNCATE),
-        (libc::O_EXCL, OpenFlags::EXCLUSIVE),
-        (libc::O_DIRECT, OpenFlags::DIRECT),
-        (libc::O_SYNC, OpenFlags::SYNC),
-        (libc::O_DSYNC, OpenFlags::DSYNC),
-        (libc::O_NOATIME, OpenFlags::NOATIME),
-        (FMODE_EXEC, OpenFlags::EXECUTE),
-        (libc::O_NONBLOCK, OpenFlags::NONBLOCK),
-    ];
-    let set = known.into_iter().filter(|(bits, _)| flags & bits == *bits).map(|(_, flag)| flag);
-    (access, set.collect())
-}
-
-const fn lock_kind(kind: i32) -> Result<LockKind, Errno> {
-    match kind {
-        libc::F_RDLCK => Ok(LockKind::Shared),
-        libc::F_WRLCK => Ok(LockKind::Exclusive),
-        libc::F_UNLCK => Ok(LockKind::Unlock),
-        _ => Err(Errno::Inval),
-    }
-}
-
-/// The kernel's last offset means the end of any file.
-const fn lock_range(start: u64, end: u64) -> LockRange {
-    LockRange { start, end: if end >= i64::MAX as u64 { u64::MAX } else { end } }
-}
-
-fn fallocate_mode(mode: i32) -> Result<FallocateMode, Errno> {
-    let known = [
-        (libc::FALLOC_FL_KEEP_SIZE, FallocateMode::KEEP_SIZE),
-        (libc::FALLOC_FL_PUNCH_HOLE, FallocateMode::PUNCH_HOLE),
-        (libc::FALLOC_FL_COLLAPSE_RANGE, FallocateMode::COLLAPSE_RANGE),
-        (libc::FALLOC_FL_ZERO_RANGE, FallocateMode::ZERO_RANGE),
-        (libc::FALLOC_FL_INSERT_RANGE, FallocateMode::INSERT_RANGE),
-        (libc::FALLOC_FL_UNSHARE_RANGE, FallocateMode::UNSHARE_RANGE),
-    ];
-    let all = known.iter().fold(0, |bits, (bit, _)| bits | bit);
-    if mode & !all != 0 {
-        return Err(Errno::OpNotSupp);
-    }
-    Ok(known.into_iter().filter(|(bit, _)| mode & bit != 0).map(|(_, flag)| flag).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn open_flags_are_the_kernels() {
-        assert_eq!(open_flags(libc::O_RDONLY), (Access::Read, OpenFlags::empty()));
-        let (access, flags) = open_flags(libc::O_RDWR | libc::O_APPEND | libc::O_SYNC);
-        assert_eq!(access, Access::ReadWrite);
-        // O_SYNC holds the bit of O_DSYNC.
-        assert_eq!(flags, OpenFlags::APPEND | OpenFlags::SYNC | OpenFlags::DSYNC);
-        let (_, flags) = open_flags(libc::O_WRONLY | libc::O_DSYNC);
-        assert_eq!(flags, OpenFlags::DSYNC);
-        assert_eq!(open_flags(0o100_040).1, OpenFlags::EXECUTE);
-    }
-
-    #[test]
-    fn an_unknown_mode_of_fallocate_is_not_supported() {
-        assert_eq!(fallocate_mode(0), Ok(FallocateMode::empty()));
-        let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        let both = FallocateMode::PUNCH_HOLE | FallocateMode::KEEP_SIZE;
-        assert_eq!(fallocate_mode(punch), Ok(both));
-        assert_eq!(fallocate_mode(1 << 20), Err(Errno::OpNotSupp));
-    }
-
-    #[test]
-    fn a_lock_to_the_end_has_no_end() {
-        assert_eq!(lock_range(5, i64::MAX as u64), LockRange { start: 5, end: u64::MAX });
-        assert_eq!(lock_range(5, 9), LockRange { start: 5, end: 9 });
-        assert_eq!(lock_kind(77), Err(Errno::Inval));
     }
 }

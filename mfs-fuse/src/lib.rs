@@ -5,8 +5,8 @@
 
 mod caps;
 mod cluster;
-mod dial;
 mod dispatch;
+mod flags;
 pub mod fs;
 pub mod mount;
 mod passthrough;

@@ -12,12 +12,15 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use fuser::BackingId;
+use fuser::{BackingId, FileHandle, FopenFlags};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics::MOUNT_PASSTHROUGH_OPENS;
-use mfs::types::InodeNo;
+use mfs::types::{Attr, InodeNo};
 use rustix::fs::{AtFlags, StatxFlags};
 use rustix::thread::CapabilitySet;
+
+use crate::fs::Opened;
+use crate::reply::{GENERATION, Reply, TTL, file_attr};
 
 /// The backing files of a mount.
 #[derive(Debug, Default)]
@@ -32,6 +35,13 @@ struct Inner {
     files: HashMap<InodeNo, Shared>,
     /// Mounts whose files the kernel does not take.
     refused: HashSet<u64>,
+}
+
+/// The answer to open(2), with the backing files it may be answered from.
+#[derive(Debug)]
+pub(crate) struct OpenReply<R> {
+    pub(crate) reply: R,
+    pub(crate) passthrough: Arc<Passthrough>,
 }
 
 #[derive(Debug)]
@@ -99,6 +109,50 @@ impl Passthrough {
                 inner.files.remove(&ino);
             }
         }
+    }
+}
+
+// === impl OpenReply ===
+
+impl Reply<Opened> for OpenReply<fuser::ReplyOpen> {
+    fn succeed(self, opened: Opened) {
+        let handle = FileHandle(opened.fh.0);
+        let file = opened.file.as_ref().and_then(|file| file.as_fd());
+        let id = file.and_then(|file| {
+            self.passthrough.attach(opened.ino, file, |file| self.reply.open_backing(file))
+        });
+        match id {
+            Some(id) => self.reply.opened_passthrough(handle, FopenFlags::empty(), &id),
+            None => self.reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
+        }
+    }
+
+    fn fail(self, errno: fuser::Errno) {
+        self.reply.error(errno);
+    }
+}
+
+impl Reply<(Attr, Opened)> for OpenReply<fuser::ReplyCreate> {
+    fn succeed(self, (attr, opened): (Attr, Opened)) {
+        let (handle, attr) = (FileHandle(opened.fh.0), file_attr(&attr));
+        let file = opened.file.as_ref().and_then(|file| file.as_fd());
+        let id = file.and_then(|file| {
+            self.passthrough.attach(opened.ino, file, |file| self.reply.open_backing(file))
+        });
+        let none = FopenFlags::empty();
+        match id {
+            Some(id) => {
+                self.reply.created_passthrough(&TTL, &attr, GENERATION, handle, none, &id);
+            }
+            None => {
+                let direct = FopenFlags::FOPEN_DIRECT_IO;
+                self.reply.created(&TTL, &attr, GENERATION, handle, direct);
+            }
+        }
+    }
+
+    fn fail(self, errno: fuser::Errno) {
+        self.reply.error(errno);
     }
 }
 

@@ -1,14 +1,16 @@
-//! Answers to the kernel: errno, log line and figures in one place, and values as fuser wants them.
+//! Answers to the kernel: errno, log line and figures in one place; and values between fuser and the mount.
 
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use fuser::{FileAttr, FileType, Generation, INodeNo};
+use fuser::{FileAttr, FileHandle, FileType, Generation, INodeNo, TimeOrNow};
 use mfs::telemetry::metrics::MOUNT_REQUESTS_FAILED;
 use mfs::types::op::{HeldLock, LockKind};
-use mfs::types::{Attr, Errno, FileKind, StatFs, Timestamp};
+use mfs::types::{Attr, Errno, FileKind, InodeNo, LockOwner, SetTime, StatFs, Timestamp};
 
 use crate::fs::Page;
+use crate::fs::handle_map::Fh;
+use crate::fs::process::Asker;
 
 /// How long the kernel may believe an answer. Not at all: no lease says that it stays true.
 pub(crate) const TTL: Duration = Duration::ZERO;
@@ -73,7 +75,7 @@ replies! {
         let (start, end) = (lock.range.start, lock.range.end.min(i64::MAX as u64));
         self.locked(start, end, lock_type(lock.kind), lock.pid.cast_unsigned());
     };
-    fuser::ReplyOpen, crate::fs::handle_map::Fh, |self, fh| {
+    fuser::ReplyOpen, Fh, |self, fh| {
         self.opened(fuser::FileHandle(fh.0), fuser::FopenFlags::empty());
     };
 }
@@ -151,6 +153,35 @@ const fn file_type(kind: FileKind) -> FileType {
     }
 }
 
+/// Who asks.
+pub(crate) fn asker(request: &fuser::Request) -> Asker {
+    Asker { uid: request.uid(), gid: request.gid(), tid: request.pid() }
+}
+
+/// A number from the kernel.
+pub(crate) fn ino(number: INodeNo) -> InodeNo {
+    // The kernel names only numbers that it was given, which are never 0.
+    InodeNo::new(number.0).unwrap_or(InodeNo::ROOT)
+}
+
+/// An open from the kernel.
+pub(crate) const fn fh(handle: FileHandle) -> Fh {
+    Fh(handle.0)
+}
+
+/// A lock's owner from the kernel.
+pub(crate) const fn owner(owner: fuser::LockOwner) -> LockOwner {
+    LockOwner(owner.0)
+}
+
+/// A time to set.
+pub(crate) fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::Now => SetTime::Now,
+        TimeOrNow::SpecificTime(time) => SetTime::To(timestamp(time)),
+    }
+}
+
 /// A time; one that this platform cannot hold is the epoch.
 fn system_time(time: Timestamp) -> SystemTime {
     let seconds = Duration::from_secs(time.seconds.unsigned_abs());
@@ -166,7 +197,7 @@ fn system_time(time: Timestamp) -> SystemTime {
 
 /// A time as fuser hands it in. Before 1970 fuser 0.18 subtracts the nanoseconds that it should add, so the
 /// distance to the epoch holds seconds and nanoseconds as the kernel sent them.
-pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
+fn timestamp(time: SystemTime) -> Timestamp {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => Timestamp {
             seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),

@@ -144,18 +144,17 @@ impl MountedFs {
         Ok(())
     }
 
-    /// Names of the extended attributes.
-    pub async fn listxattr(
-        &self,
-        request: &Request,
-        ino: InodeNo,
-    ) -> Result<Vec<XattrName>, Errno> {
+    /// Names of the extended attributes, each ended by a NUL (listxattr(2)).
+    pub async fn listxattr(&self, request: &Request, ino: InodeNo) -> Result<Bytes, Errno> {
         if !matches!(self.subject(ino)?, Subject::File { .. } | Subject::NodeRoot(_)) {
-            return Ok(Vec::new());
+            return Ok(Bytes::new());
         }
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::Perm).await?;
-        place.backing.call(&origin, op::ListXattr { file: place.file }).await
+        let names = place.backing.call(&origin, op::ListXattr { file: place.file }).await?;
+        let list: Vec<u8> =
+            names.iter().flat_map(|name| name.as_bytes().iter().copied().chain([0])).collect();
+        Ok(list.into())
     }
 
     /// Removes an extended attribute.

@@ -6,6 +6,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use mfs::export::{Export, OpenFile, OpenMap, Opens, Pool};
 use mfs::telemetry::metrics::MOUNT_DIRECT_OPERATIONS;
@@ -119,10 +120,10 @@ impl Local {
         self.opens.find(open).map(LocalOpen)
     }
 
-    /// Lets go of mounts below the tree that nothing uses.
-    pub fn release_idle(&self) {
+    /// Lets go of mounts below the tree that nothing has used for so long.
+    pub fn release_idle(&self, idle: Duration) {
         let export = self.export.clone();
-        self.pool.submit(move || export.release_idle());
+        self.pool.submit(move || export.release_idle(idle));
     }
 
     async fn execute(&self, caller: &Caller, operation: Operation) -> Result<Outcome, Errno> {
