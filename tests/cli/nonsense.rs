@@ -168,7 +168,8 @@ fn daemon_and_mount_refuse_nonsense() {
     for surface in &lines {
         for value in nonsense() {
             let output = probe(node, surface, std::slice::from_ref(&value), &mut wrong);
-            if output.status.success() {
+            // `-o ''` is what mount(8) gives for a line without options.
+            if output.status.success() && !value.is_empty() {
                 wrong.push(format!(
                     "{} takes {}",
                     surface.name(),
