@@ -105,7 +105,7 @@ fn trust_sentence(trust_root: bool) -> &'static str {
         "Root of every node is root on every node: whoever is root on one of them can read and change \
          everything on all of them. (trust_root)"
     } else {
-        "Root of other nodes is nobody here (root is squashed). To trust a node's root: [cluster.peers.NAME] \
+        "Root of other nodes is nobody here (root is squashed). To trust a node's root: [peer.NAME] \
          trust_root = true in /etc/mfs/mfsd.toml."
     }
 }
