@@ -43,7 +43,7 @@ pub(super) struct Outgoing {
 /// A request's share of the limits on requests in flight.
 #[derive(Debug, Default)]
 pub(super) struct Permits {
-    pub(super) count: Option<OwnedSemaphorePermit>,
+    pub(super) _count: Option<OwnedSemaphorePermit>,
     pub(super) bytes: Option<OwnedSemaphorePermit>,
 }
 

@@ -96,7 +96,7 @@ impl<T: Tree> Conversation<T> {
             let message = async {
                 // First the place for it: nothing is read that could not be kept.
                 let count = Arc::clone(&self.in_flight).acquire_owned().await.ok();
-                (Permits { count, bytes: None }, inbound.message().await)
+                (Permits { _count: count, bytes: None }, inbound.message().await)
             };
             let (permits, message) = tokio::select! {
                 () = &mut over => return,
