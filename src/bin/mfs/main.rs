@@ -4,6 +4,7 @@ mod cluster;
 mod demo;
 mod generate;
 mod lab;
+mod select;
 mod stats;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Command {
     Lab(lab::Args),
     /// Show a cluster of three nodes at work on this machine
     Demo(demo::Args),
+    /// Which node /mfs/selected is, for this shell and what it starts
+    Select(select::Args),
     /// Counters of a node: messages, opens, sessions, descriptors
     Stats(stats::Args),
     /// Write manual pages or completions
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Cluster(command) => cluster::run(command),
         Command::Lab(args) => lab::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Select(args) => select::run(&args),
         Command::Stats(args) => stats::run(args),
         Command::Generate(args) => generate::run(&args, Args::command()),
     };

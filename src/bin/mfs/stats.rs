@@ -99,12 +99,17 @@ fn gather(args: &Args) -> anyhow::Result<Figures> {
 
 /// The figures of the mounts that this process sees and that answer.
 fn mounts() -> anyhow::Result<Vec<Mount>> {
-    let table = fs::read_to_string("/proc/self/mountinfo").context("cannot list the mounts")?;
-    let figures = mountpoints(&table).into_iter().filter_map(|mountpoint| {
+    let figures = mountpoints_of_this_machine()?.into_iter().filter_map(|mountpoint| {
         let metrics = figures_of(&mountpoint)?;
         Some(Mount { mountpoint, metrics })
     });
     Ok(figures.collect())
+}
+
+/// Where mfs is mounted, as this process sees it.
+pub(crate) fn mountpoints_of_this_machine() -> anyhow::Result<Vec<PathBuf>> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("cannot list the mounts")?;
+    Ok(mountpoints(&table))
 }
 
 /// The mount points of mfs in a mountinfo table (proc(5)).
