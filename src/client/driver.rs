@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::lane::{Generation, OpenLane, Reports, Told};
+use super::lane::{Generation, Greeting, OpenLane, Reports, Told};
+use super::quiet::Quiet;
 use super::reach::{Loss, Reach};
-use super::session::{Action, Event, Lane, Note, Session, Submission};
+use super::said::say;
+use super::session::{Action, Event, Lane, Session, Submission};
 use crate::membership::{Member, View};
-use crate::net::Connector;
+use crate::net::{Connector, Fate, Pulse};
 use crate::telemetry::metrics;
 use crate::types::op::Outcome;
-use crate::types::{Epoch, Errno, ExportId, Incarnation, NodeId, RequestId, SessionId};
-use crate::wire::{ClientMessage, Hello, Versions};
+use crate::types::{Errno, NodeId, RequestId};
+use crate::wire::ClientMessage;
 
 /// A connection without anything to do is cut after this.
 const IDLE: Duration = Duration::from_secs(60);
@@ -37,14 +39,6 @@ pub(super) enum Command {
     GiveUp(RequestId),
 }
 
-/// How this client presents itself.
-#[derive(Debug, Clone)]
-pub(super) struct Greeting {
-    pub(super) incarnation: Incarnation,
-    pub(super) export: Option<ExportId>,
-    pub(super) software: String,
-}
-
 /// The task of one node.
 pub(super) struct Driver {
     node: NodeId,
@@ -53,6 +47,8 @@ pub(super) struct Driver {
     view: watch::Receiver<View>,
     session: Session,
     reach: Reach,
+    pulse: Pulse,
+    quiet: Quiet,
     verdict: Option<Errno>,
     callers: HashMap<RequestId, Answering>,
     control: Option<OpenLane>,
@@ -80,6 +76,7 @@ impl Driver {
         connector: Arc<dyn Connector>,
         view: watch::Receiver<View>,
         session: Session,
+        quiet: Quiet,
     ) -> Self {
         let now = now();
         let (reports, told) = mpsc::unbounded_channel();
@@ -90,6 +87,8 @@ impl Driver {
             view,
             session,
             reach: Reach::new(now),
+            pulse: Pulse::default(),
+            quiet,
             verdict: None,
             callers: HashMap::new(),
             control: None,
@@ -195,6 +194,7 @@ impl Driver {
     fn lose(&mut self, now: Instant, loss: &Loss) {
         self.cut(Lane::Bulk);
         self.reach.note_loss(now, loss);
+        self.quiet.note_loss(now, loss);
         self.judge(now);
         if let Some(errno) = self.verdict {
             tracing::info!("node {} cannot be reached ({errno}): {loss}", self.node.short());
@@ -247,29 +247,26 @@ impl Driver {
         if self.session.wants_bulk() && self.bulk.is_none() && self.session.is_up(Lane::Control) {
             if self.bulk_after <= now { self.connect(Lane::Bulk) } else { also(self.bulk_after) }
         }
+        // A connection that is being made waits for an answer, too.
+        let dialling = self.control.is_some() && !self.session.is_up(Lane::Control);
+        let awaiting = dialling || self.session.awaits_answer();
+        if let Some(at) = self.quiet.look(now, awaiting, self.pulse.beats()) {
+            wake = Some(wake.map_or(at, |wake| wake.min(at)));
+        }
         wake
     }
 
     fn connect(&mut self, lane: Lane) {
         let Some(member) = self.member() else { return };
         self.generation += 1;
-        let identity: Option<(SessionId, Epoch)> = self.session.identity();
-        let hello = Hello {
-            versions: Versions::OURS,
-            features: 0,
-            incarnation: self.greeting.incarnation,
-            session: identity.map(|(session, _)| session),
-            last_epoch: identity.map(|(_, epoch)| epoch),
-            purpose: lane,
-            export: self.greeting.export,
-            software: self.greeting.software.clone(),
-        };
+        let hello = self.greeting.hello(lane, self.session.identity());
         let open = OpenLane::begin(
             Arc::clone(&self.connector),
             member,
             hello,
             self.generation,
             self.reports.clone(),
+            Fate::new(self.pulse.clone()),
         );
         *self.lane(lane) = Some(open);
     }
@@ -326,37 +323,7 @@ impl Driver {
                     self.reach.note_loss(now, &Loss::Ended("the session is over".to_owned()));
                 }
             }
-            Action::Note(note) => self.note(&note),
-        }
-    }
-
-    fn note(&self, note: &Note) {
-        let node = self.node.short();
-        match note {
-            Note::Begun { opens: 0 } => metrics::CLIENT_SESSIONS_BEGUN.add_one(),
-            Note::Begun { opens } => {
-                metrics::CLIENT_SESSIONS_BEGUN.add_one();
-                tracing::info!("new session with node {node}: opening {opens} files again");
-            }
-            Note::Resumed => metrics::CLIENT_SESSIONS_RESUMED.add_one(),
-            Note::Reclaimed => metrics::CLIENT_RECLAIMED.add_one(),
-            Note::NotReclaimed(open, errno) => {
-                metrics::CLIENT_RECLAIMS_FAILED.add_one();
-                tracing::warn!(
-                    "open {open} on node {node} could not be established again: it fails with {errno}"
-                );
-            }
-            Note::Unknown(operation) => tracing::warn!(
-                "{operation} on node {node}: mfsd was restarted meanwhile, so nobody knows whether it \
-                 was done; its caller is told EIO"
-            ),
-            Note::WritesLost => tracing::warn!(
-                "node {node} was restarted and may have lost writes that were not synced: fsync and \
-                 close of the files concerned fail with EIO"
-            ),
-            Note::Refused(operation, refusal) => {
-                tracing::error!("node {node} refuses {operation}: {refusal}");
-            }
+            Action::Note(note) => say(self.node, &note),
         }
     }
 }

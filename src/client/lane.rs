@@ -20,9 +20,10 @@ use crate::net::connect::HANDSHAKE_TIMEOUT;
 use crate::net::{ConnectError, Connector, Fate, IoStream, Observed};
 use crate::sync::Mutex;
 use crate::telemetry::metrics;
+use crate::types::{Epoch, ExportId, Incarnation, Leases, RequestId, SessionId, Verifier};
 use crate::wire::{
     ClientMessage, Failure, Hello, MAX_MESSAGE, ProtocolCode, Refusal, Reply, ServerMessage,
-    Welcome,
+    Versions, Welcome,
 };
 
 /// Between pings on a connection, and how long one may remain without an answer. It finds peers whose
@@ -51,12 +52,38 @@ pub(super) type Generation = u64;
 /// Where connections report.
 pub(super) type Reports = mpsc::UnboundedSender<(Lane, Generation, Told)>;
 
+/// How this client presents itself.
+#[derive(Debug, Clone)]
+pub(super) struct Greeting {
+    pub(super) incarnation: Incarnation,
+    pub(super) export: Option<ExportId>,
+    pub(super) software: String,
+}
+
 /// A connection that is up, or being made. Dropping it cuts it.
 #[derive(Debug)]
 pub(super) struct OpenLane {
     pub(super) generation: Generation,
     requests: mpsc::UnboundedSender<ClientMessage>,
     task: tokio::task::JoinHandle<()>,
+}
+
+// === impl Greeting ===
+
+impl Greeting {
+    /// The greeting of a connection, to go on with a session if there is one.
+    pub(super) fn hello(&self, purpose: Lane, session: Option<(SessionId, Epoch)>) -> Hello {
+        Hello {
+            versions: Versions::OURS,
+            features: 0,
+            incarnation: self.incarnation,
+            session: session.map(|(session, _)| session),
+            last_epoch: session.map(|(_, epoch)| epoch),
+            purpose,
+            export: self.export,
+            software: self.software.clone(),
+        }
+    }
 }
 
 // === impl OpenLane ===
@@ -69,9 +96,9 @@ impl OpenLane {
         hello: Hello,
         generation: Generation,
         reports: Reports,
+        fate: Fate,
     ) -> Self {
         let (requests, outgoing) = mpsc::unbounded_channel();
-        let fate = Fate::default();
         let lane = hello.purpose;
         let task = tokio::spawn(async move {
             let report = |told| drop(reports.send((lane, generation, told)));
@@ -187,8 +214,8 @@ async fn listen(mut replies: Streaming<v1::Reply>, report: impl Fn(Told), fate: 
             Ok(None) => return Loss::Ended("it hung up".to_owned()),
             Err(status) => return ended(fate, &status),
         };
-        let id = crate::types::RequestId::new(reply.request_id);
-        let verifier = crate::types::Verifier(reply.verifier);
+        let id = RequestId::new(reply.request_id);
+        let verifier = Verifier(reply.verifier);
         match (ServerMessage::try_from(reply), id) {
             (Ok(ServerMessage::Reply(reply)), _) => report(Told::Reply(reply)),
             (Ok(ServerMessage::Refused(refusal)), _) => return Loss::Ended(refusal.to_string()),
@@ -197,7 +224,7 @@ async fn listen(mut replies: Streaming<v1::Reply>, report: impl Fn(Told), fate: 
             // Only its own request is concerned, if it says which.
             (Err(malformed), Some(id)) => {
                 let refusal = Refusal::new(ProtocolCode::Malformed, malformed.to_string());
-                let leases = crate::types::Leases::empty();
+                let leases = Leases::empty();
                 let result = Err(Failure::Protocol(refusal));
                 report(Told::Reply(Reply { id, verifier, leases, result }));
             }

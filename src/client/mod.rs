@@ -13,7 +13,9 @@ mod driver;
 mod lane;
 mod patience;
 mod peers;
+mod quiet;
 mod reach;
+mod said;
 pub mod session;
 #[cfg(test)]
 mod testing;
@@ -22,3 +24,4 @@ mod tests;
 
 pub use patience::{Interrupted, Patience};
 pub use peers::{Peers, PeersConfig};
+pub use quiet::OnContact;

@@ -10,7 +10,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Patience;
-use super::driver::{Command, Driver, Greeting};
+use super::driver::{Command, Driver};
+use super::lane::Greeting;
+use super::quiet::{OnContact, Quiet};
 use super::session::{Ask, Limits, RequestIds, Session, Submission};
 use crate::membership::View;
 use crate::net::Connector;
@@ -37,6 +39,8 @@ pub struct PeersConfig {
     pub software: String,
     /// How much may be in flight to one node.
     pub limits: Limits,
+    /// Told what connections say of nodes.
+    pub on_contact: Option<OnContact>,
 }
 
 /// The sessions with all nodes: made when a node is first asked, ended when it leaves the cluster.
@@ -74,6 +78,7 @@ impl PeersConfig {
             export: None,
             software: concat!("mfs ", env!("CARGO_PKG_VERSION")).to_owned(),
             limits: Limits::default(),
+            on_contact: None,
         }
     }
 }
@@ -262,6 +267,7 @@ impl Peers {
             Arc::clone(&self.connector),
             self.view.clone(),
             Session::new(self.config.limits, ids.clone()),
+            Quiet::new(node, self.config.on_contact.clone()),
         );
         let (commands, received) = mpsc::unbounded_channel();
         self.runtime.spawn(driver.run(received));

@@ -19,4 +19,4 @@ pub use backoff::{Backoff, BackoffError, BackoffSettings};
 pub use connect::{ConnectError, Connector, Dialling, IoStream};
 pub use deadline::Deadline;
 pub use member::{MemberConnector, Transport};
-pub use observed::{Fate, Observed};
+pub use observed::{Fate, Observed, Pulse};

@@ -7,15 +7,23 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sync::Mutex;
 
+/// Counts what comes from a peer over all connections to it that share this.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
 /// How a connection ended, as far as it is known; shared between the stream and whoever asks.
 #[derive(Debug, Clone, Default)]
-pub struct Fate(Arc<Mutex<Option<io::ErrorKind>>>);
+pub struct Fate {
+    error: Arc<Mutex<Option<io::ErrorKind>>>,
+    pulse: Pulse,
+}
 
 /// A stream whose errors are noted in a [`Fate`].
 #[derive(Debug)]
@@ -24,14 +32,28 @@ pub struct Observed<S> {
     fate: Fate,
 }
 
+// === impl Pulse ===
+
+impl Pulse {
+    /// Differs from an earlier value if anything came meanwhile.
+    pub fn beats(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 // === impl Fate ===
 
 impl Fate {
+    /// Of a connection that is up, and that shares a pulse with others to the same peer.
+    pub fn new(pulse: Pulse) -> Self {
+        Self { error: Arc::default(), pulse }
+    }
+
     /// Whether it broke because the peer's host did not answer any more: TCP gave up on it, or there is
     /// no way to it. False if it was closed, or is up.
     pub fn is_silence(&self) -> bool {
         matches!(
-            *self.0.lock(),
+            *self.error.lock(),
             Some(
                 io::ErrorKind::TimedOut
                     | io::ErrorKind::HostUnreachable
@@ -44,12 +66,12 @@ impl Fate {
     /// Whether it broke because TLS was broken off: behind the handshake, that is how a peer refuses a
     /// client's certificate.
     pub fn is_refusal(&self) -> bool {
-        *self.0.lock() == Some(io::ErrorKind::InvalidData)
+        *self.error.lock() == Some(io::ErrorKind::InvalidData)
     }
 
     fn note<T>(&self, result: &Poll<io::Result<T>>) {
         if let Poll::Ready(Err(error)) = result {
-            self.0.lock().get_or_insert(error.kind());
+            self.error.lock().get_or_insert(error.kind());
         }
     }
 }
@@ -69,8 +91,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.fate.note(&result);
+        if buffer.filled().len() > before {
+            self.fate.pulse.0.fetch_add(1, Ordering::Relaxed);
+        }
         result
     }
 }
@@ -149,13 +175,18 @@ mod tests {
     #[tokio::test]
     async fn bytes_pass_unchanged() {
         let (near, mut far) = tokio::io::duplex(64);
-        let fate = Fate::default();
+        let pulse = Pulse::default();
+        let fate = Fate::new(pulse.clone());
         let mut near = Observed::new(near, fate.clone());
         near.write_all(b"ping").await.unwrap();
         near.flush().await.unwrap();
         let mut heard = [0; 4];
         far.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"ping");
+        assert_eq!(pulse.beats(), 0, "nothing came yet");
+        far.write_all(b"pong").await.unwrap();
+        near.read_exact(&mut heard).await.unwrap();
+        assert_ne!(pulse.beats(), 0);
         drop(far);
         assert_eq!(near.read(&mut heard).await.unwrap(), 0);
         assert!(!fate.is_silence());

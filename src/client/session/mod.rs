@@ -257,9 +257,10 @@ impl Session {
         self.requests.has(Class::Bulk)
     }
 
-    /// Whether nothing was sent that is not answered.
-    pub fn is_quiet(&self) -> bool {
-        Class::ALL.into_iter().all(|class| self.requests.in_flight(class) == 0)
+    /// Whether something was sent that a node answers soon; a lock that is waited for is not.
+    pub fn awaits_answer(&self) -> bool {
+        let soon = [Class::Reclaim, Class::Control, Class::Bulk];
+        soon.into_iter().any(|class| self.requests.in_flight(class) > 0)
     }
 
     fn welcome(&self) -> Option<&Arc<Welcome>> {

@@ -207,7 +207,7 @@ fn is_busy(world: &World, open: OpenId) -> bool {
 
 /// Checks what must hold when all is over.
 fn check(world: &World, callers: &Callers) {
-    assert!(!world.session.wants_bulk() && world.session.is_quiet());
+    assert!(!world.session.wants_bulk() && !world.session.awaits_answer());
     for (id, operation) in &world.asked {
         let answer = world.answers.get(id);
         assert_eq!(answer.is_some(), !world.given_up.contains(id), "{id} {operation:?}");
