@@ -148,6 +148,9 @@ protocol_codes! {
     Stopping,
 }
 
+/// Longest sentence of a refusal, characters.
+const MAX_SENTENCE: usize = 1_000;
+
 // === impl ClientMessage ===
 
 impl From<ClientMessage> for v1::Request {
@@ -318,8 +321,13 @@ impl From<Refusal> for v1::ProtocolError {
 }
 
 impl From<v1::ProtocolError> for Refusal {
+    /// The sentence goes to logs and terminals: bounded, and without what could play tricks there.
     fn from(error: v1::ProtocolError) -> Self {
-        Self { code: ProtocolCode::from_wire(error.code), message: error.message }
+        let printable = error.message.chars().filter(|c| !c.is_control());
+        Self {
+            code: ProtocolCode::from_wire(error.code),
+            message: printable.take(MAX_SENTENCE).collect(),
+        }
     }
 }
 

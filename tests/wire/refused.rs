@@ -249,11 +249,13 @@ fn what_a_later_server_says_is_understood_as_far_as_possible() {
         }
     };
     assert_eq!(result(Body::Error(9_999)), Failure::File(Errno::Io));
-    let error = v1::ProtocolError { code: 9_999, message: "later".to_owned() };
+    let message = format!("la\x1b[2Jt\ne{}", "r".repeat(5_000));
+    let error = v1::ProtocolError { code: 9_999, message };
     match result(Body::ProtocolError(error)) {
         Failure::Protocol(refusal) => {
             assert_eq!(refusal.code, ProtocolCode::UnknownOperation);
-            assert_eq!(refusal.message, "later");
+            assert!(refusal.message.starts_with("la[2Jterr"), "nothing that a terminal obeys");
+            assert_eq!(refusal.message.len(), 1_000);
         }
         Failure::File(errno) => panic!("{errno}"),
     }

@@ -371,7 +371,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
-    (select(ProtocolCode::ALL), ".*").prop_map(|(code, message)| Refusal::new(code, message))
+    (select(ProtocolCode::ALL), "\\PC{0,200}")
+        .prop_map(|(code, message)| Refusal::new(code, message))
 }
 
 fn failure() -> impl Strategy<Value = Failure> {

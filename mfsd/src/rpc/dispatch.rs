@@ -29,6 +29,8 @@ pub(super) struct Dispatch<T: Tree> {
     pub(super) verifier: Verifier,
     pub(super) limits: Limits,
     pub(super) locks: LockWaiters,
+    /// All locks are going to be tried: asking once more changes nothing.
+    pub(super) sweeping: AtomicBool,
 }
 
 /// One request on its way.
@@ -116,7 +118,7 @@ impl<T: Tree> Dispatch<T> {
             sink,
             given_up,
         };
-        self.tree.spawn(Box::new(move || job.run()));
+        session.share.lane.submit(Box::new(move || job.run()), |job| self.tree.spawn(job));
     }
 
     /// Gives up a request of `session` that waits for a lock.
@@ -128,13 +130,14 @@ impl<T: Tree> Dispatch<T> {
 
     /// Tries all locks that are waited for; to be called at intervals.
     pub(super) fn sweep_all(self: &Arc<Self>) {
-        let files = self.locks.files();
-        if files.is_empty() {
+        if self.locks.files().is_empty() || self.sweeping.swap(true, Ordering::AcqRel) {
             return;
         }
         let dispatch = Arc::clone(self);
         self.tree.spawn(Box::new(move || {
-            for ino in files {
+            // Before looking: who asks from now on has something new to be looked at.
+            dispatch.sweeping.store(false, Ordering::Release);
+            for ino in dispatch.locks.files() {
                 dispatch.locks.sweep(ino, clock::now());
             }
         }));
@@ -257,6 +260,9 @@ impl<T: Tree> Job<T> {
     fn run(self) {
         if self.until.is_some_and(|until| clock::now() >= until) {
             return self.finish(Err(Failure::File(Errno::TimedOut)), Executed::No);
+        }
+        if self.given_up.as_ref().is_some_and(|(_, flag)| flag.load(Ordering::Acquire)) {
+            return self.finish(Err(Failure::File(Errno::Intr)), Executed::No);
         }
         match self.operation.clone() {
             Operation::SetLock(lock) => self.run_lock(lock),

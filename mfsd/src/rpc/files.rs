@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -88,6 +89,7 @@ impl<T: Tree> FilesService<T> {
                 verifier: instance.verifier,
                 limits,
                 locks: LockWaiters::default(),
+                sweeping: AtomicBool::new(false),
             }),
             stop: CancellationToken::new(),
         })

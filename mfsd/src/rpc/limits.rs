@@ -18,6 +18,8 @@ pub(crate) struct Limits {
     pub(crate) in_flight: usize,
     /// Bytes that the requests of one peer in flight may hold, their answers included.
     pub(crate) in_flight_bytes: usize,
+    /// Operations of one peer that run at a time; there are 64 threads for all peers.
+    pub(crate) running: usize,
     /// Longest wait for a lock; the client asks again.
     pub(crate) lock_wait: Duration,
     /// Longest wait for the greeting of a stream.
@@ -33,6 +35,7 @@ impl Default for Limits {
             slots: 256,
             in_flight: 512,
             in_flight_bytes: 64 << 20,
+            running: 24,
             lock_wait: Duration::from_secs(30),
             greeting: Duration::from_secs(10),
         }

@@ -8,6 +8,7 @@
 //!   SessionTable::inner
 //!     Session::replies, Session::opens, Session::waits   (never two at once)
 //!       Run::state
+//!   Lane::inner, Dispatch::sweeping                      (leaves)
 //!   LockWaiters::queues                                  (never with any other)
 
 mod dispatch;
@@ -16,6 +17,7 @@ mod export_tree;
 mod fake;
 mod files;
 mod instance;
+mod lane;
 mod limits;
 mod lock_waiters;
 mod open_table;

@@ -11,6 +11,7 @@ use mfs::types::{Incarnation, NodeId, RequestId, SessionId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::lane::Lane;
 use super::limits::Limits;
 use super::open_table::{Held, OpenTable};
 use super::reply_cache::ReplyCache;
@@ -34,6 +35,8 @@ pub(super) struct Share {
     pub(super) opens: Arc<Semaphore>,
     /// Units of [`Share::UNIT`] bytes that its requests in flight may still hold.
     pub(super) bytes: Arc<Semaphore>,
+    /// Its part of the threads.
+    pub(super) lane: Lane,
 }
 
 /// One session. Its tables are independent: none is locked while another is.
@@ -68,6 +71,7 @@ impl Share {
         Self {
             opens: Arc::new(Semaphore::new(limits.opens)),
             bytes: Arc::new(Semaphore::new(limits.in_flight_bytes / Self::UNIT)),
+            lane: Lane::new(limits.running),
         }
     }
 }

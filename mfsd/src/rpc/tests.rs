@@ -464,6 +464,75 @@ async fn a_client_that_reads_no_answers_is_not_read_from() {
 }
 
 #[tokio::test]
+async fn a_peer_with_slow_requests_leaves_threads_to_others() {
+    let daemon = Daemon::start(TERM, Limits { running: 2, ..Limits::default() });
+    let (mut client, _) = daemon.greeted(None).await;
+    let slow: Vec<_> = (0..5).map(|_| client.ask(lookup(SLOW)).id).collect();
+    client.ask(lookup(FILE));
+    while daemon.tree.executed() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // What is behind is not begun; what needs no thread is answered.
+    client.send(ClientMessage::Renew(RequestId::new(99).expect("not 0")));
+    assert_eq!(client.reply().await.id.get(), 99);
+    assert_eq!(daemon.tree.executed(), 2);
+    daemon.tree.let_slow_ones_go();
+    let mut answered = Vec::new();
+    for _ in 0..=slow.len() {
+        answered.push(client.reply().await.id);
+    }
+    assert!(slow.iter().all(|id| answered.contains(id)));
+}
+
+/// Requests of a peer that is authenticated and hostile: each is answered or ends its stream, and no
+/// other stream notices.
+#[tokio::test]
+async fn hostile_requests_harm_nobody() {
+    use proptest::arbitrary::any;
+    use proptest::collection::vec;
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+    use prost::Message;
+
+    let daemon = daemon();
+    let (mut honest, _) = daemon.greeted(None).await;
+    honest.call(create(FILE, 1)).await.unwrap();
+    let patterns = [
+        ClientMessage::Hello(hello(None)),
+        ClientMessage::Goodbye,
+        ClientMessage::Cancel(RequestId::FIRST),
+        ClientMessage::Request(honest.ask(lookup(FILE))),
+        ClientMessage::Request(honest.ask(write(1, b"x"))),
+        ClientMessage::Request(honest.ask(lock(1, 1, LockKind::Exclusive, true))),
+    ];
+    for _ in 0..3 {
+        assert!(honest.reply().await.result.is_ok());
+    }
+    let mut runner = TestRunner::deterministic();
+    let damage = vec((any::<usize>(), any::<u8>()), 0..5);
+    for round in 0..300 {
+        let (mut client, _) = daemon.greeted(None).await;
+        let mut bytes = v1::Request::from(patterns[round % patterns.len()].clone()).encode_to_vec();
+        for (place, byte) in damage.new_tree(&mut runner).expect("a value").current() {
+            let place = place % bytes.len().max(1);
+            if let Some(there) = bytes.get_mut(place) {
+                *there = byte;
+            }
+        }
+        if let Ok(request) = v1::Request::decode(&bytes[..]) {
+            let _ = client.outbound.send(request);
+            let _ = client.outbound.send(ClientMessage::Renew(RequestId::FIRST).into());
+            while let Some(ServerMessage::Reply(reply)) = client.receive().await {
+                if reply.id == RequestId::FIRST {
+                    break;
+                }
+            }
+        }
+        assert!(honest.call(lookup(FILE)).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn a_stopping_daemon_finishes_what_was_begun() {
     let daemon = daemon();
     let (mut client, _) = daemon.greeted(None).await;
