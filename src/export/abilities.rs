@@ -41,7 +41,7 @@ impl Abilities {
         // mount by mount. What counts here is the right to open one.
         let handles = match sys::name_to_handle(root.as_fd(), c"", HandleUse::Open) {
             Ok((handle, _)) => !matches!(
-                sys::open_by_handle(root.as_fd(), &handle, OFlags::PATH)
+                sys::open_by_handle(root.as_fd(), &handle, OFlags::PATH | OFlags::CLOEXEC)
                     .err()
                     .and_then(|error| error.raw_os_error()),
                 Some(libc::EPERM | libc::ENOSYS)

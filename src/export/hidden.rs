@@ -34,6 +34,9 @@ struct Known {
     names: HashMap<InodeKey, HashSet<OsString>>,
     /// What to look at to see that something has changed.
     watched: Vec<(OwnedFd, Stamp)>,
+    /// Keeps hidden files in memory: some file systems number a file anew when it comes back into it.
+    #[allow(dead_code)] // held for what it keeps alive
+    held: Vec<OwnedFd>,
     checked: Instant,
 }
 
@@ -97,6 +100,11 @@ impl Hidden {
         known.names.get(&inode_key(parent)).is_some_and(|names| names.contains(name))
     }
 
+    /// Whether the directory with these attributes holds something hidden.
+    pub(super) fn is_beside_hidden(&self, parent: &Statx) -> bool {
+        self.known.read().names.contains_key(&inode_key(parent))
+    }
+
     /// Brings the picture up to date if something changed. With `lately`, a picture checked a moment
     /// ago will do.
     fn refresh(&self, lately: bool) {
@@ -132,6 +140,7 @@ impl Known {
             files: HashSet::new(),
             names: HashMap::new(),
             watched: Vec::new(),
+            held: Vec::new(),
             checked: crate::clock::now(),
         };
         for tree in trees {
@@ -144,6 +153,7 @@ impl Known {
             if let Ok(fd) = open_path(path) {
                 known.hide_name_of(path, fd.as_fd())?;
                 known.files.insert(inode_key(&stat(fd.as_fd())?));
+                known.held.push(fd);
             }
         }
         Ok(known)

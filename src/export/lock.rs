@@ -4,8 +4,9 @@
 //! since a lock of the process (F_SETLK) would be the daemon's, one for all callers. flock(2) belongs to
 //! the open, and is taken on the open's description. Nothing here waits.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
@@ -17,6 +18,10 @@ use super::sys;
 use super::tenant::Description;
 use crate::types::op::{HeldLock, LockFamily, LockKind, LockRange};
 use crate::types::{Errno, LockOwner};
+
+/// Most ranges that one owner may have locked on one file. The kernel keeps a list of them, which it
+/// walks while it holds a spinlock; it sets no limit of its own.
+const MOST_RANGES: usize = 4_096;
 
 impl OpenFile {
     /// Which range lock stands in the way of this one.
@@ -116,6 +121,12 @@ impl OpenFile {
             None if kind == LockKind::Unlock => return Ok(()),
             None => self.describe()?,
         };
+        match kind {
+            LockKind::Unlock if range == LockRange::ALL => {}
+            // Who may lock no more can still unlock, though that may leave two ranges of one.
+            LockKind::Unlock => description.count_range(2 * MOST_RANGES)?,
+            LockKind::Shared | LockKind::Exclusive => description.count_range(MOST_RANGES)?,
+        }
         sys::set_range_lock(&description.fd, kind, range)?;
         if kind == LockKind::Unlock && range == LockRange::ALL {
             owners.remove(&key);
@@ -133,7 +144,8 @@ impl OpenFile {
         // the owner may have a second open for reading and lock through that.
         let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
         let fd = reopen(self.descriptor()?, flags)?;
-        Ok(Arc::new(Description { fd, writes, _slot: slot }))
+        let ranges = AtomicUsize::new(0);
+        Ok(Arc::new(Description { fd, writes, ranges, _slot: slot }))
     }
 
     fn inode(&self) -> Result<InodeKey, Errno> {
@@ -148,14 +160,27 @@ impl Description {
     /// open for writing; shared locks do not exclude each other, so at no moment are they given up.
     fn move_shared_locks_to(&self, other: &Self) -> Result<(), Errno> {
         for range in self.locked_ranges()? {
+            other.count_range(2 * MOST_RANGES)?;
             sys::set_range_lock(&other.fd, LockKind::Shared, range)?;
         }
         Ok(())
     }
 
+    /// Counts one range more, which a lock, or an unlock in the middle of one, may make.
+    ///
+    /// # Errors
+    /// ENOLCK if there would be more than `most`.
+    fn count_range(&self, most: usize) -> Result<(), Errno> {
+        if self.ranges.fetch_add(1, Ordering::Relaxed) < most {
+            return Ok(());
+        }
+        let locked = self.locked_ranges()?.len();
+        self.ranges.store(locked + 1, Ordering::Relaxed);
+        if locked < most { Ok(()) } else { Err(Errno::NoLck) }
+    }
+
     /// The ranges locked on this description, as the kernel lists them.
     fn locked_ranges(&self) -> Result<Vec<LockRange>, Errno> {
-        use std::os::fd::AsRawFd;
         let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
         Ok(std::fs::read_to_string(path)?.lines().filter_map(locked_range).collect())
     }

@@ -103,7 +103,7 @@ impl Export {
     ) -> Result<Entry, Errno> {
         let file = self.tree.find(file)?;
         let parent = self.tree.find_dir(parent)?;
-        self.refuse_hidden(&parent, name)?;
+        self.refuse_to_make_hidden(&parent, name)?;
         let Node::File(mut file) = file else { return Err(Errno::Perm) };
         {
             let _as_caller = Impersonation::begin(caller)?;
@@ -135,7 +135,7 @@ impl Export {
         let parent = self.tree.find_dir(&rename.parent)?;
         let new_parent = self.tree.find_dir(&rename.new_parent)?;
         self.refuse_hidden(&parent, &rename.name)?;
-        self.refuse_hidden(&new_parent, &rename.new_name)?;
+        self.refuse_to_make_hidden(&new_parent, &rename.new_name)?;
         let flags = [
             (RenameFlags::NOREPLACE, KernelRename::NOREPLACE),
             (RenameFlags::EXCHANGE, KernelRename::EXCHANGE),
@@ -177,6 +177,7 @@ impl Export {
         tenant: &Arc<Tenant>,
     ) -> Result<(OpenFile, Entry), Errno> {
         let parent = self.tree.find_dir(&create.parent)?;
+        self.refuse_to_make_hidden(&parent, &create.name)?;
         let (access, flags) = (create.access, create.flags);
         for _ in 0..CREATE_TRIES {
             let slot = tenant.budget.take()?;
@@ -198,7 +199,7 @@ impl Export {
                 result => return result,
             }
         }
-        // Made and removed by others each time, or hidden and so neither to be opened nor to be made.
+        // Made and removed by others each time, or a link to something hidden: there, but not to be seen.
         Err(Errno::NoEnt)
     }
 
@@ -247,6 +248,7 @@ impl Export {
         make: impl FnOnce(&Found, &FileName) -> Result<(), Errno>,
     ) -> Result<Entry, Errno> {
         let parent = self.tree.find_dir(parent)?;
+        self.refuse_to_make_hidden(&parent, name)?;
         {
             let _as_caller = Impersonation::begin(caller)?;
             make(&parent, name)?;
@@ -255,8 +257,14 @@ impl Export {
         self.tree.entry(&self.tree.step_permitted(&parent, name)?)
     }
 
+    /// Refuses to change a name that is hidden, or leads to something hidden.
     fn refuse_hidden(&self, parent: &Found, name: &FileName) -> Result<(), Errno> {
-        if self.tree.hides(parent, name) { Err(Errno::NoEnt) } else { Ok(()) }
+        if self.tree.protects(parent, name) { Err(Errno::NoEnt) } else { Ok(()) }
+    }
+
+    /// Refuses to make something under a name that is hidden, whether there is something or not.
+    fn refuse_to_make_hidden(&self, parent: &Found, name: &FileName) -> Result<(), Errno> {
+        if self.tree.protects(parent, name) { Err(Errno::Access) } else { Ok(()) }
     }
 }
 

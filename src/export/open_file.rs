@@ -178,7 +178,8 @@ fn open_found(
     access: Access,
     flags: OpenFlags,
 ) -> Result<OwnedFd, Errno> {
-    match found.kind()? {
+    let kind = found.kind()?;
+    match kind {
         FileKind::Regular => {}
         FileKind::Directory if access.writes() || flags.contains(OpenFlags::TRUNCATE) => {
             return Err(Errno::IsDir);
@@ -189,18 +190,26 @@ fn open_found(
             return Err(Errno::NxIo);
         }
     }
-    let open = kernel_flags(access, flags);
-    if flags.contains(OpenFlags::EXECUTE) && access == Access::Read {
+    if kind == FileKind::Regular && is_execution(access, flags) {
         // To execute, a program needs x and not r; here its text must be read. So x is checked for the
-        // caller, and the file is opened with the server's own rights (as NFS servers do).
+        // caller, and the file is opened with the server's own rights (as NFS servers do): for reading a
+        // regular file, and with no flag that asks for more.
         {
             let _as_caller = Impersonation::begin(caller)?;
             sys::check_access(&found.fd, AccessMode::EXECUTE)?;
         }
-        return reopen(found.as_fd(), open);
+        let harmless = flags & (OpenFlags::DIRECT | OpenFlags::NONBLOCK);
+        return reopen(found.as_fd(), kernel_flags(Access::Read, harmless));
     }
     let _as_caller = Impersonation::begin(caller)?;
-    reopen(found.as_fd(), open)
+    reopen(found.as_fd(), kernel_flags(access, flags))
+}
+
+/// Whether it is opened as execve(2) does. Whoever asks for more shows the rights for it.
+fn is_execution(access: Access, flags: OpenFlags) -> bool {
+    access == Access::Read
+        && flags.contains(OpenFlags::EXECUTE)
+        && !flags.contains(OpenFlags::TRUNCATE)
 }
 
 /// The kernel's flags for opening data, without those for creation.

@@ -18,8 +18,11 @@ use super::tree::{Found, Tree};
 use crate::types::op::{DirEntry, Listing, ReadDir};
 use crate::types::{AccessMode, Caller, Errno, FileKind, FileName};
 
-/// Bytes asked of the kernel at once: some hundreds of entries.
+/// Most bytes asked of the kernel at once: some hundreds of entries.
 const BUFFER: usize = 32 * 1024;
+
+/// Longest entry of the kernel's form: a name of 255 bytes and what is around it.
+const LONGEST_ENTRY: usize = 280;
 
 /// Bytes after which a listing ends, so that it fits in a message (2 MiB) with the longest names too.
 const LARGEST: usize = 1 << 20;
@@ -109,7 +112,9 @@ fn read_entries(fd: &OwnedFd, cookie: u64, limit: usize) -> Result<(Vec<RawEntry
     }
     rustix::fs::seek(fd, SeekFrom::Start(cookie))?;
     let mut buffer = [MaybeUninit::uninit(); BUFFER];
-    let mut listing = RawDir::new(fd, &mut buffer);
+    // Not much more than is wanted, with `.` and `..`: what is read beyond it is read again.
+    let wanted = (limit + 3).saturating_mul(LONGEST_ENTRY).min(BUFFER);
+    let mut listing = RawDir::new(fd, &mut buffer[..wanted]);
     let mut entries = Vec::with_capacity(limit.min(1024));
     while let Some(entry) = listing.next() {
         let entry = match entry {

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::fd_budget::{FdBudget, FdSlot};
 use super::pinned::InodeKey;
@@ -25,6 +26,8 @@ pub(super) struct Description {
     pub(super) fd: OwnedFd,
     /// Whether it is open for writing too, so that it can carry exclusive locks.
     pub(super) writes: bool,
+    /// Not fewer ranges than are locked on it.
+    pub(super) ranges: AtomicUsize,
     pub(super) _slot: FdSlot,
 }
 

@@ -116,7 +116,7 @@ impl Tree {
                 let mount = self.mounts.find(key)?;
                 let door = mount.handles().ok_or(Errno::Stale)?;
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = match sys::open_by_handle(door, &handle, flags) {
+                let fd = match open_by_handle(door, &handle, flags) {
                     Ok(fd) => fd,
                     // A file that was unlinked has no handle any more, but lives on while it is open.
                     Err(error) => match self.opens.find(id) {
@@ -194,6 +194,17 @@ impl Tree {
     /// Whether a name in a directory is hidden.
     pub(super) fn hides(&self, parent: &Found, name: &FileName) -> bool {
         self.hidden.refuses_name(&parent.stat, name.as_os())
+    }
+
+    /// Whether a name in a directory is hidden or leads to something hidden. For changes, which do not
+    /// look the name up: in a directory that folds case, another name leads there too.
+    pub(super) fn protects(&self, parent: &Found, name: &FileName) -> bool {
+        self.hides(parent, name)
+            || (self.hidden.is_beside_hidden(&parent.stat)
+                && self
+                    .open_child(parent, name)
+                    .and_then(|fd| stat(fd.as_fd()))
+                    .is_ok_and(|stat| self.hidden.refuses(&stat, Reached::Mount)))
     }
 
     /// Opens a name with O_PATH, without crossing a mount where the kernel can be asked not to.
@@ -308,6 +319,23 @@ impl Tree {
             _ => self.step_permitted(parent, name).ok().map(|node| self.number(&node)),
         }
     }
+}
+
+/// Opens a file by its handle. Asks again after ENOMEM, which is also what ext4 says while the number of
+/// a file that is gone is just being given to a new one (`iget_locked` meets I_CREATING, Linux 6.18).
+fn open_by_handle(
+    door: BorrowedFd<'_>,
+    handle: &KernelHandle,
+    flags: OFlags,
+) -> std::io::Result<OwnedFd> {
+    let no_memory = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOMEM);
+    for _ in 0..3 {
+        match sys::open_by_handle(door, handle, flags) {
+            Err(error) if no_memory(&error) => std::thread::yield_now(),
+            result => return result,
+        }
+    }
+    sys::open_by_handle(door, handle, flags)
 }
 
 /// Confines the resolution of one component to the directory it is in.

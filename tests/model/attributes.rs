@@ -158,3 +158,30 @@ fn a_second_open_of_a_number_takes_the_place_of_the_first() {
     assert_eq!(&lab.read(1, 0, 9).unwrap()[..], b"b");
     assert_eq!(lab.export.budget().taken(), 1);
 }
+
+#[test]
+fn a_file_is_gone_also_while_its_number_is_given_to_another() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let (root, caller) = (lab.root(), Caller::root());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Takes every number that becomes free.
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let taken: Vec<_> = (0..8).map(|i| lab.path(&format!("other-{i}"))).collect();
+                taken.iter().for_each(|path| drop(std::fs::write(path, b"x")));
+                taken.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            }
+        });
+        for _ in 0..2000 {
+            let made = lab.create(&caller, &root, "f", 1, OpenFlags::EXCLUSIVE).unwrap();
+            lab.unlink(&root, "f").unwrap();
+            lab.release(1);
+            assert_eq!(lab.attr(&made.file), Err(Errno::Stale));
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

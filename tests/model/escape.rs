@@ -143,7 +143,12 @@ fn the_state_directory_looks_absent_by_every_way() {
     assert_eq!(lab.walk("linked-new"), Err(Errno::NoEnt));
     assert_eq!(lab.names(&root), ["plain"]);
     let created = lab.create(&Caller::root(), &root, "linked", 1, OpenFlags::empty());
+    assert_eq!(created, Err(Errno::Access));
+    let elsewhere = lab.make_dir(&Caller::root(), &root, "elsewhere").unwrap().file;
+    std::fs::hard_link(lab.path("state/key"), lab.path("elsewhere/linked")).unwrap();
+    let created = lab.create(&Caller::root(), &elsewhere, "linked", 1, OpenFlags::empty());
     assert_eq!(created, Err(Errno::NoEnt));
+    std::fs::remove_dir_all(lab.path("elsewhere")).unwrap();
 
     // By a symbolic link: it is not followed, and what it says leads nowhere new.
     symlink("state/key", lab.path("sym")).unwrap();
@@ -172,7 +177,7 @@ fn the_state_directory_cannot_be_moved_removed_or_replaced() {
     };
     for flags in [RenameFlags::empty(), RenameFlags::EXCHANGE, RenameFlags::NOREPLACE] {
         assert_eq!(rename("state", "seen", flags), Err(Errno::NoEnt));
-        assert_eq!(rename("plain", "state", flags), Err(Errno::NoEnt));
+        assert_eq!(rename("plain", "state", flags), Err(Errno::Access));
     }
     let remove = RemoveDir { parent: root.clone(), name: name("state") };
     assert_eq!(lab.call(&caller, remove), Err(Errno::NoEnt));
@@ -180,9 +185,13 @@ fn the_state_directory_cannot_be_moved_removed_or_replaced() {
     assert_eq!(lab.call(&caller, unlink), Err(Errno::NoEnt));
     let plain = lab.walk("plain").unwrap().file;
     let link = Link { file: plain, parent: root.clone(), name: name("state") };
-    assert_eq!(lab.call(&caller, link), Err(Errno::NoEnt));
+    assert_eq!(lab.call(&caller, link), Err(Errno::Access));
     let make = MakeDir { parent: root.clone(), name: name("state"), mode: 0o777 };
-    assert_eq!(lab.call(&caller, make), Err(Errno::Exist));
+    assert_eq!(lab.call(&caller, make), Err(Errno::Access));
+    for hidden in ["state", "shadow"] {
+        let created = lab.create(&caller, &root, hidden, 1, OpenFlags::empty());
+        assert_eq!(created, Err(Errno::Access), "there or not");
+    }
     assert_eq!(std::fs::read(lab.path("state/key")).unwrap(), SECRET);
 }
 
@@ -284,6 +293,34 @@ fn sizes_and_offsets_beyond_reason_are_answered_not_obeyed() {
     assert_eq!(lab.list(1, 0, 10).err(), Some(Errno::NotDir));
     assert_eq!(lab.read(2, 0, 10), Err(Errno::IsDir));
     assert_eq!(lab.read(3, 0, 10), Err(Errno::BadF));
+}
+
+#[test]
+fn the_flag_for_execution_opens_nothing_but_programs_for_reading() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let (root, caller) = (lab.root(), crate::lab::user(1001));
+    let mode = |bits| SetAttr { mode: Some(bits), ..SetAttr::default() };
+    std::fs::write(lab.path("program"), b"text").unwrap();
+    let file = lab.walk("program").unwrap().file;
+    lab.set(&Caller::root(), &file, mode(0o755)).unwrap();
+    let open = |file, access, flags| lab.open(&caller, file, 1, access, flags);
+    let flags = OpenFlags::EXECUTE | OpenFlags::TRUNCATE;
+    assert_eq!(open(&file, Access::Read, flags), Err(Errno::Access));
+    for access in [Access::Write, Access::ReadWrite] {
+        assert_eq!(open(&file, access, OpenFlags::EXECUTE), Err(Errno::Access));
+    }
+    assert!(open(&file, Access::Read, OpenFlags::EXECUTE | OpenFlags::APPEND).is_ok());
+    assert_eq!(lab.write(1, 0, b"x"), Err(Errno::BadF));
+    assert_eq!(std::fs::read(lab.path("program")).unwrap(), b"text");
+
+    // A directory that may be passed but not listed.
+    lab.make_dir(&Caller::root(), &root, "passage").unwrap();
+    let directory = lab.walk("passage").unwrap().file;
+    lab.set(&Caller::root(), &directory, mode(0o711)).unwrap();
+    assert_eq!(open(&directory, Access::Read, OpenFlags::EXECUTE), Err(Errno::Access));
 }
 
 #[test]

@@ -163,3 +163,29 @@ fn a_shared_lock_becomes_exclusive_without_a_gap() {
     assert_eq!(kind(5), LockKind::Unlock);
     assert_eq!(session.opens.tenant().descriptors(), 2, "the opens alone");
 }
+
+#[test]
+fn an_owner_cannot_fill_the_kernel_with_locks() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let file = file(&lab);
+    let session = Session::new(&lab);
+    session.open(1, &file, Access::ReadWrite);
+    let lock = |i: u64, kind| session.lock(1, 7, kind, range(i * 2, i * 2));
+    let locked = (0..10_000).take_while(|i| lock(*i, LockKind::Shared).is_ok()).count();
+    assert_eq!(locked, 4_096);
+    assert_eq!(lock(50_000, LockKind::Shared), Err(Errno::NoLck));
+    assert_eq!(lock(7, LockKind::Unlock), Ok(()));
+    assert_eq!(lock(50_000, LockKind::Shared), Ok(()));
+    assert_eq!(session.lock(1, 7, LockKind::Unlock, WHOLE), Ok(()));
+    // Taking one lock and letting it go many times does not add up.
+    for _ in 0..10_000 {
+        assert_eq!(lock(1, LockKind::Shared), Ok(()));
+    }
+    // Nor can a single range be cut into more.
+    assert_eq!(session.lock(1, 7, LockKind::Shared, WHOLE), Ok(()));
+    let cut = (0..20_000).take_while(|i| lock(*i, LockKind::Unlock).is_ok()).count();
+    assert!(cut < 10_000, "{cut}");
+}
