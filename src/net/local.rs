@@ -170,9 +170,10 @@ fn is_absent(error: &std::io::Error) -> bool {
 
 impl From<Status> for LocalError {
     fn from(status: Status) -> Self {
-        match status.code() {
-            Code::Unavailable | Code::Unknown => Self::Broken(status.message().to_owned()),
-            code => Self::Refused { code, message: status.message().to_owned() },
+        // What mfsd itself said has no cause on this side.
+        match std::error::Error::source(&status) {
+            Some(_) => Self::Broken(status.message().to_owned()),
+            None => Self::Refused { code: status.code(), message: status.message().to_owned() },
         }
     }
 }

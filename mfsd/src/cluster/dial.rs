@@ -14,6 +14,7 @@ use mfs_proto::v1::cluster_client::ClusterClient;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::services::MAX_MESSAGE;
@@ -24,6 +25,25 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one call may take.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a peer said, or what went wrong on the way to it, as one sentence. A node that was removed is
+/// told so by the alert of its peer's TLS, which is put into words here.
+pub(crate) fn plain(status: Status) -> anyhow::Error {
+    let mut causes = vec![status.message().to_owned()];
+    let mut next = std::error::Error::source(&status);
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    if causes.iter().any(|cause| cause.contains("CertificateRevoked")) {
+        return anyhow::anyhow!(
+            "this node was removed from the cluster: `mfs leave --force` forgets it, then it can join \
+             again"
+        );
+    }
+    causes.dedup();
+    anyhow::anyhow!("{}", causes.join(": "))
+}
 
 /// Speaks with a member.
 pub(crate) async fn member(node: &Node, member: &Member) -> anyhow::Result<ClusterClient<Channel>> {

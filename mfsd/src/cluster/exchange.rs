@@ -30,10 +30,13 @@ impl Exchanger {
         let node = self.node.upgrade().context("the node has stopped")?;
         let mut client = dial::cluster(&node, &[at], peer).await?;
         let epoch = node.credentials().identity().trust().register().epoch;
-        let reply = client.exchange(v1::ExchangeRequest { epoch }).await?.into_inner();
+        let reply =
+            client.exchange(v1::ExchangeRequest { epoch }).await.map_err(dial::plain)?.into_inner();
         if let Some(register) = reply.register {
             let keys = reply.keys.map(ClusterKeys::try_from).transpose()?;
-            node.registering(async { node.take_register(register.into(), keys) }).await?;
+            if node.registering(async { node.take_register(register.into(), keys) }).await? {
+                node.cut_off_removed();
+            }
         }
         let members = reply.members.into_iter().map(Member::try_from);
         Ok(members.collect::<Result<_, Malformed>>()?)

@@ -21,6 +21,9 @@ use crate::node::Node;
 /// How long telling one node may take; one that does not answer learns of it when it is back.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a node that leaves may take to receive the answer to its goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// Removes a node for good: it is entered among the register's removals, the gossip gets a new key, its
 /// connections end, everybody is told. Answers its name and the names of the nodes not reached.
 pub(crate) async fn remove(
@@ -46,6 +49,7 @@ pub(crate) async fn remove(
     }
     let members = node.view().members().to_vec();
     register_without(node, *id).await?;
+    node.cut_off_removed();
     info!("node {} was removed", entry.name);
     Ok((entry.name.clone(), tell_all(node, members, *id).await))
 }
@@ -61,7 +65,15 @@ pub(crate) async fn depart(node: &Arc<Node>, gone: NodeId) -> Result<(), Status>
     // The one who leaves waits for the answer, not until all the others know.
     let others: Vec<_> = members.into_iter().filter(|member| member.id != gone).collect();
     let telling = node.clone();
-    node.tasks.spawn(async move { tell_all(&telling, others, gone).await });
+    let stop = node.stop.clone();
+    node.tasks.spawn(async move {
+        tell_all(&telling, others, gone).await;
+        // The answer travels on one of the connections that end now.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(GOODBYE) => telling.cut_off_removed(),
+        }
+    });
     Ok(())
 }
 
@@ -106,7 +118,8 @@ async fn tell(node: &Node, member: &Member) -> anyhow::Result<()> {
     let credentials = node.credentials();
     let register = Some(credentials.identity().trust().signed_register().into());
     let keys = Some((&node.keys()).into());
-    dial::member(node, member).await?.update(v1::UpdateRequest { register, keys }).await?;
+    let mut client = dial::member(node, member).await?;
+    client.update(v1::UpdateRequest { register, keys }).await.map_err(dial::plain)?;
     Ok(())
 }
 
@@ -130,7 +143,7 @@ pub(crate) async fn leave(daemon: &Daemon, force: bool) -> Result<Vec<String>, S
         }
     } else if let Err(error) = ask_to_depart(&node).await {
         if !force {
-            return Err(Status::unavailable(format!(
+            return Err(Status::failed_precondition(format!(
                 "the cluster cannot be told ({error:#}). Try again later, or leave with `mfs leave \
                  --force` and remove this node there with `mfs node remove {name}`"
             )));
@@ -146,7 +159,8 @@ async fn ask_to_depart(node: &Node) -> anyhow::Result<()> {
     let mut last = anyhow::anyhow!("no node that holds the authority's key is known");
     for member in node.settings.authorities.iter().filter_map(|id| view.by_id(*id)) {
         let departed = async {
-            dial::member(node, member).await?.depart(v1::DepartRequest {}).await?;
+            let mut client = dial::member(node, member).await?;
+            client.depart(v1::DepartRequest {}).await.map_err(dial::plain)?;
             anyhow::Ok(())
         };
         match departed.await {
@@ -167,7 +181,8 @@ pub(crate) async fn take_back(enrolment: &Enrolment) -> anyhow::Result<()> {
         let config = credentials.client_config();
         match dial::channel(config, server_name(*authority), &entry.addresses).await {
             Ok((channel, _)) => {
-                ClusterClient::new(channel).depart(v1::DepartRequest {}).await?;
+                let mut client = ClusterClient::new(channel);
+                client.depart(v1::DepartRequest {}).await.map_err(dial::plain)?;
                 return Ok(());
             }
             Err(error) => last = error,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use mfs::clock;
 use mfs::identity::Credentials;
 use mfs::wire::cluster as wire;
@@ -89,7 +90,7 @@ async fn ask(node: &Node, request: Vec<u8>) -> anyhow::Result<Vec<CertificateDer
             let request = v1::RenewRequest { request: request.clone().into() };
             let reply = dial::member(node, member).await?.renew(request).await;
             let reply =
-                reply.map_err(|e| anyhow::anyhow!("{} says: {}", member.name, e.message()))?;
+                reply.map_err(dial::plain).with_context(|| format!("{} says", member.name))?;
             Ok(wire::chain("RenewReply.chain", reply.into_inner().chain)?)
         };
         match renewed.await {

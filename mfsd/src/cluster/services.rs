@@ -100,7 +100,7 @@ impl Enrol for Enrolling {
         &self,
         request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinReply>, Status> {
-        let from = request.extensions().get::<Connection>().map(|c| c.remote.ip());
+        let from = request.extensions().get::<Connection>().map(|c| c.remote.ip().to_canonical());
         let from = from.ok_or_else(|| internal("the connection has no address"))?;
         let request = request.into_inner();
         let node = &self.node;
@@ -173,6 +173,7 @@ impl Cluster for Members {
         // The authority signs the register, so it does not matter which node brings it.
         let taken = node.registering(async { node.take_register(register.into(), keys) }).await;
         if taken.map_err(|e| Status::invalid_argument(e.to_string()))? {
+            node.cut_off_removed();
             info!("a newer register of nodes came from {}", peer.node.short());
         }
         let epoch = node.credentials().identity().trust().register().epoch;

@@ -45,6 +45,7 @@ pub(super) async fn check(node: &Arc<Node>) -> v1::CheckUsersReply {
 }
 
 async fn ask(node: &Node, member: &Member) -> anyhow::Result<Accounts> {
-    let reply = dial::member(node, member).await?.users(v1::UsersRequest {}).await?.into_inner();
+    let reply = dial::member(node, member).await?.users(v1::UsersRequest {}).await;
+    let reply = reply.map_err(dial::plain)?.into_inner();
     Ok(Accounts::try_from(reply.accounts.unwrap_or_default())?)
 }

@@ -37,8 +37,8 @@ impl Node {
         Ok(())
     }
 
-    /// Takes a register, with its keys, if it is newer than the one in use; nodes that it removes are
-    /// cut off. Answers whether it was newer. Only within [`Node::registering`].
+    /// Takes a register, with its keys, if it is newer than the one in use. Answers whether it was newer.
+    /// Only within [`Node::registering`]; [`Node::cut_off_removed`] is to follow.
     pub(crate) fn take_register(
         self: &Arc<Self>,
         signed: SignedRegister,
@@ -61,6 +61,17 @@ impl Node {
             }
             membership.set_roster(roster(trust.register()));
         }
+        if rotated {
+            self.retire_old_key();
+        }
+        Ok(true)
+    }
+
+    /// Ends the connections and sessions of nodes that were removed. Their certificates are refused
+    /// from the moment on in which the register was taken.
+    pub(crate) fn cut_off_removed(&self) {
+        let credentials = self.credentials();
+        let trust = credentials.identity().trust();
         let cut = self.connections.close(|node| node.is_some_and(|node| trust.is_removed(node)));
         if cut > 0 {
             info!("{cut} connections of removed nodes were cut off");
@@ -68,10 +79,6 @@ impl Node {
         for gone in trust.register().removed.keys() {
             self.files.forget_peer(*gone);
         }
-        if rotated {
-            self.retire_old_key();
-        }
-        Ok(true)
     }
 
     /// The keys that go with a register: the register names the gossip key, so that nobody can slip in
