@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::Context;
+use mfs::clock;
 use mfs::config::{Config, paths};
 use mfs::identity::{Enrolment, Store};
 use mfs::membership::Member;
@@ -85,6 +86,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    let stopping = clock::now();
     info!("stopping");
     service_manager::stopping();
     if let Some(node) = daemon.node.send_replace(None) {
@@ -96,6 +98,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         warn!("requests on the local socket were cut off");
     }
     drop(socket.path);
+    info!("stopped within {:?}", clock::now().saturating_duration_since(stopping));
     Ok(())
 }
 

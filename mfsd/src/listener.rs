@@ -4,8 +4,9 @@
 //! The certificate is taken anew for each handshake, so that a renewal needs no restart. Joining is
 //! always done over TLS.
 
+use std::collections::HashSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use mfs::clock;
 use mfs::config::Transport;
 use mfs::identity::Credentials;
 use mfs::net::plaintext;
+use mfs::sync::Mutex;
 use rustls::pki_types::UnixTime;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -63,6 +65,15 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     Plain(TcpStream),
 }
+
+/// The refusals that were told to the administrator: each reason once for each address.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Mutex<HashSet<(IpAddr, String)>>,
+}
+
+/// Most refusals that are remembered; beyond it none is told twice or anew.
+const MAX_REFUSALS: usize = 1_024;
 
 /// Binds the port on each address, on one interface only if one is named.
 pub(crate) fn bind(
@@ -116,9 +127,11 @@ pub(crate) fn accept(
 ) -> ReceiverStream<io::Result<PeerStream>> {
     let (sender, receiver) = mpsc::channel(16);
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let refusals = Arc::new(Refusals::default());
     for listener in listeners {
         let (door, sender, stop) = (door.clone(), sender.clone(), stop.clone());
         let (handshakes, handshake_tasks) = (handshakes.clone(), tasks.clone());
+        let refusals = refusals.clone();
         tasks.spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -139,7 +152,7 @@ pub(crate) fn accept(
                     continue;
                 };
                 let (door, sender) = (door.clone(), sender.clone());
-                let stop = stop.clone();
+                let (stop, refusals) = (stop.clone(), refusals.clone());
                 handshake_tasks.spawn(async move {
                     let met = tokio::select! {
                         () = stop.cancelled() => return,
@@ -149,7 +162,7 @@ pub(crate) fn accept(
                     match met {
                         // The server has stopped taking connections when this fails.
                         Ok(Ok(stream)) => drop(sender.send(Ok(stream)).await),
-                        Ok(Err(error)) => info!(%remote, "connection refused: {error:#}"),
+                        Ok(Err(error)) => refusals.tell(remote.ip().to_canonical(), &error),
                         Err(_) => debug!(%remote, "no handshake within {HANDSHAKE_TIMEOUT:?}"),
                     }
                 });
@@ -157,6 +170,20 @@ pub(crate) fn accept(
         });
     }
     ReceiverStream::new(receiver)
+}
+
+// === impl Refusals ===
+
+impl Refusals {
+    fn tell(&self, from: IpAddr, error: &anyhow::Error) {
+        let why = format!("{error:#}");
+        let mut told = self.told.lock();
+        if told.len() < MAX_REFUSALS && told.insert((from, why.clone())) {
+            info!("connections from {from} are refused: {why}");
+        } else {
+            debug!("connection from {from} refused: {why}");
+        }
+    }
 }
 
 // === impl Door ===

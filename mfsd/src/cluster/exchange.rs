@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use mfs::identity::ClusterKeys;
@@ -9,21 +10,24 @@ use mfs::membership::Member;
 use mfs::types::NodeId;
 use mfs::wire::Malformed;
 use mfs_proto::v1;
+use tracing::warn;
 
-use super::dial;
+use super::dial::{self, RemovedHere};
 use super::driver::{Exchange, Exchanged};
 use crate::node::Node;
 
 /// Exchanges on behalf of a node, as long as it exists.
 pub(crate) struct Exchanger {
     node: Weak<Node>,
+    /// That this node was removed has been said; once is enough.
+    told: AtomicBool,
 }
 
 // === impl Exchanger ===
 
 impl Exchanger {
     pub(crate) const fn new(node: Weak<Node>) -> Self {
-        Self { node }
+        Self { node, told: AtomicBool::new(false) }
     }
 
     async fn fetch(&self, at: SocketAddr, peer: Option<NodeId>) -> anyhow::Result<Vec<Member>> {
@@ -45,6 +49,15 @@ impl Exchanger {
 
 impl Exchange for Exchanger {
     fn exchange(&self, address: SocketAddr, peer: Option<NodeId>) -> Exchanged<'_> {
-        Box::pin(self.fetch(address, peer))
+        Box::pin(async move {
+            let fetched = self.fetch(address, peer).await;
+            if let Err(error) = &fetched
+                && error.is::<RemovedHere>()
+                && !self.told.swap(true, Ordering::Relaxed)
+            {
+                warn!("{error}");
+            }
+            fetched
+        })
     }
 }
