@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use mfs::client::{Peers, PeersConfig};
 use mfs::config::paths;
-use mfs::export::{Export, ExportKeys, ExportSettings, FdBudget, Squash};
+use mfs::export::{Abilities, Export, ExportKeys, ExportSettings, FdBudget, Squash};
 use mfs::identity::Store;
 use mfs::membership::{Member, MemberState, View};
 use mfs::net::local::{LocalClient, LocalError, MountExport, MountState};
 use mfs::net::{MemberConnector, Transport};
-use mfs::types::{Caller, ExportId, NodeId};
+use mfs::types::{Caller, ExportId, KernelFeature, NodeId};
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 
@@ -203,11 +203,13 @@ async fn open_directly(
     };
     let keys =
         ExportKeys { seal: *settings.seal.as_bytes(), inode_numbers: *settings.inodes.as_bytes() };
+    let abilities = Abilities::probe().without(&settings.without);
     let export = tokio::task::spawn_blocking(move || {
-        Export::open(&as_served, &keys, node, FdBudget::of_process())
+        Export::open_with(&as_served, &keys, node, FdBudget::of_process(), abilities)
     })
     .await??;
-    let local = Local::new(export, Changes::Server(server.clone()), terms);
+    let lends = !settings.without.contains(&KernelFeature::Passthrough);
+    let local = Local::new(export, Changes::Server(server.clone()), terms, lends);
     let root = Caller::root();
     let origin = Origin::of(Asker { uid: 0, gid: 0, tid: 0 }, &root);
     let theirs = server.root(&origin).await?;

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::paths::PORT;
 use super::raw;
-use crate::types::{NodeName, NodeNumber};
+use crate::types::{KernelFeature, NodeName, NodeNumber};
 
 /// The configuration of mfsd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Config {
     pub beacon: bool,
     /// Whether the peers' root is root here; what the cluster's founder decided if `None`.
     pub trust_root: Option<bool>,
+    /// Kernel features to do without, as a machine that lacks them does.
+    pub without: Vec<KernelFeature>,
     /// What is served.
     pub export: ExportConfig,
     /// What holds for single peers.
@@ -121,6 +123,7 @@ impl Default for Config {
             seeds: Vec::new(),
             beacon: true,
             trust_root: None,
+            without: Vec::new(),
             export: ExportConfig {
                 path: PathBuf::from("/"),
                 read_only: false,
@@ -240,6 +243,7 @@ impl Check<'_> {
             seeds: self.list(file.seeds.as_ref(), |text| parse_seed(text))?,
             beacon: file.beacon.unwrap_or(defaults.beacon),
             trust_root: file.trust_root,
+            without: self.list(file.without.as_ref(), |text| parse_feature(text))?,
             export: self.export(&file.export, defaults.export)?,
             peers,
         };
@@ -278,6 +282,10 @@ impl Check<'_> {
 
 fn parse_name(text: &str) -> Result<NodeName, String> {
     NodeName::parse(text).map_err(|e| e.to_string())
+}
+
+fn parse_feature(text: &str) -> Result<KernelFeature, String> {
+    text.parse().map_err(|e: crate::types::KernelFeatureError| e.to_string())
 }
 
 fn parse_number(number: i64) -> Result<NodeNumber, String> {

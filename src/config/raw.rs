@@ -27,6 +27,8 @@ pub(super) struct File {
     pub(super) beacon: Option<bool>,
     /// Whether the peers' root is root here; what the cluster's founder decided if absent.
     pub(super) trust_root: Option<bool>,
+    /// Kernel features to do without.
+    pub(super) without: Option<Vec<Spanned<String>>>,
     /// What is served.
     pub(super) export: Export,
     /// What holds for single peers, by name.

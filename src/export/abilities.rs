@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::sys::{self, HandleUse};
+use crate::types::KernelFeature;
 
 /// The means that may be missing, each found out once. Tests switch them off one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +52,23 @@ impl Abilities {
         Self { handles, openat2 }
     }
 
-    /// What is missing, in words for `mfs nodes -v`.
-    pub fn missing(self) -> Vec<&'static str> {
+    /// The same without these, as a kernel has it that lacks them.
+    #[must_use]
+    pub fn without(self, features: &[KernelFeature]) -> Self {
+        Self {
+            handles: self.handles && !features.contains(&KernelFeature::FileHandles),
+            openat2: self.openat2 && !features.contains(&KernelFeature::Openat2),
+        }
+    }
+
+    /// What is missing.
+    pub fn missing(self) -> Vec<KernelFeature> {
         let mut missing = Vec::new();
         if !self.handles {
-            missing.push("file handles (a restart of mfsd makes files stale)");
+            missing.push(KernelFeature::FileHandles);
         }
         if !self.openat2 {
-            missing.push("openat2 (mounts are recognised later)");
+            missing.push(KernelFeature::Openat2);
         }
         missing
     }

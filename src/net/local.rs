@@ -15,7 +15,7 @@ use crate::config::paths;
 use crate::identity::{Credentials, Identity, IdentityError, NodeKey, Secret, Trust};
 use crate::membership::{Contact, Member, View};
 use crate::telemetry::Snapshot;
-use crate::types::NodeId;
+use crate::types::{KernelFeature, NodeId};
 use crate::wire::Malformed;
 use crate::wire::cluster as wire;
 
@@ -85,6 +85,8 @@ pub struct MountExport {
     pub seal: Secret,
     /// Makes inode numbers.
     pub inodes: Secret,
+    /// Kernel features to do without.
+    pub without: Vec<KernelFeature>,
 }
 
 /// The figures of one node.
@@ -228,6 +230,8 @@ fn export(export: v1::MountExport) -> Result<MountExport, LocalError> {
         state_dir: path(export.state_dir),
         seal: wire::secret("MountExport.seal", &export.seal)?,
         inodes: wire::secret("MountExport.inodes", &export.inodes)?,
+        // A feature that only a newer mfsd knows is one that this mount does not use.
+        without: export.without.iter().filter_map(|word| word.parse().ok()).collect(),
     })
 }
 
@@ -242,6 +246,7 @@ impl From<&MountExport> for v1::MountExport {
             state_dir: bytes(&export.state_dir),
             seal: wire::secret_bytes(&export.seal),
             inodes: wire::secret_bytes(&export.inodes),
+            without: export.without.iter().map(ToString::to_string).collect(),
         }
     }
 }

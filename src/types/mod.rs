@@ -6,6 +6,7 @@
 mod attr;
 mod caller;
 mod errno;
+mod feature;
 mod flags;
 mod ids;
 mod name;
@@ -15,6 +16,7 @@ pub mod op;
 pub use attr::{Attr, FileKind, SetAttr, SetTime, StatFs, Timestamp};
 pub use caller::{Caller, Capabilities};
 pub use errno::Errno;
+pub use feature::{KernelFeature, KernelFeatureError};
 pub use flags::{
     Access, AccessMode, FallocateMode, Leases, OpenFlags, RenameFlags, SeekWhence, SetXattrMode,
 };

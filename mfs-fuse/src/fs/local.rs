@@ -25,6 +25,8 @@ pub struct Local {
     last_open: AtomicU64,
     changes: Changes,
     terms: Terms,
+    /// Whether open files may be given to the kernel.
+    lends: bool,
 }
 
 /// Who makes changes of names and attributes.
@@ -72,7 +74,9 @@ impl LocalOpen {
 
 impl Local {
     /// Direct access to `export`, its changes made as `changes` says.
-    pub fn new(export: Export, changes: Changes, terms: Terms) -> Arc<Self> {
+    ///
+    /// `lends`: open files may be given to the kernel as backing files.
+    pub fn new(export: Export, changes: Changes, terms: Terms, lends: bool) -> Arc<Self> {
         // The one session of this process: it may take all that the budget has.
         let opens = OpenMap::new(export.budget(), export.budget().limit());
         Arc::new(Self {
@@ -82,6 +86,7 @@ impl Local {
             last_open: AtomicU64::new(0),
             changes,
             terms,
+            lends,
         })
     }
 
@@ -115,9 +120,9 @@ impl Local {
         OpenId::new(self.last_open.fetch_add(1, Relaxed) + 1).unwrap_or(OpenId::FIRST)
     }
 
-    /// The open file, to be given to the kernel.
+    /// The open file, to be given to the kernel; `None` where that is not wanted.
     pub fn find(&self, open: OpenId) -> Option<LocalOpen> {
-        self.opens.find(open).map(LocalOpen)
+        self.opens.find(open).filter(|_| self.lends).map(LocalOpen)
     }
 
     /// Lets go of mounts below the tree that nothing has used for so long.

@@ -97,7 +97,7 @@ impl Local for LocalService {
             pid: std::process::id(),
             node: own,
             without: self.daemon.node().map_or_else(Vec::new, |node| {
-                node.without.iter().map(ToString::to_string).collect()
+                node.without.iter().map(|feature| feature.consequence().to_owned()).collect()
             }),
         }))
     }

@@ -15,7 +15,7 @@ use mfs::identity::{ClusterKeys, ClusterSettings, Credentials, Enrolment, Store}
 use mfs::membership::{Contact, Member, View};
 use mfs::net::interfaces;
 use mfs::net::local::MountExport;
-use mfs::types::NodeId;
+use mfs::types::{KernelFeature, NodeId};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ pub(crate) struct Node {
     /// The file service.
     pub(crate) files: Files,
     /// What this machine's kernel does not have, and so is off.
-    pub(crate) without: Vec<&'static str>,
+    pub(crate) without: Vec<KernelFeature>,
     export: MountExport,
     credentials: watch::Sender<Arc<Credentials>>,
     keys: watch::Sender<ClusterKeys>,
@@ -115,10 +115,11 @@ impl Node {
             state_dir: daemon.store.state_dir().to_owned(),
             seal,
             inodes: keys.inodes.clone(),
+            without: config.without.clone(),
         };
         let me = identity.node();
         let served = parts::open_export(&export, config.export.squash, me).await?;
-        let without = served.abilities().missing();
+        let without = parts::goes_without(&served, &config.without);
         let credentials = Credentials::new(identity)?;
         let instance = Instance::begin()?;
         let node = Arc::new_cyclic(|node| Self {

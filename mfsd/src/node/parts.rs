@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mfs::config::Squash;
-use mfs::export::{self, Export, ExportKeys, ExportSettings, FdBudget, Pool};
+use mfs::export::{self, Abilities, Export, ExportKeys, ExportSettings, FdBudget, Pool};
 use mfs::identity::Identity;
 use mfs::membership::Member;
 use mfs::net::local::MountExport;
-use mfs::types::{ExportId, NodeId};
+use mfs::types::{ExportId, KernelFeature, NodeId};
 use mfs_proto::v1::cluster_server::ClusterServer;
 use mfs_proto::v1::enrol_server::EnrolServer;
 use tokio::net::TcpListener;
@@ -52,8 +52,30 @@ pub(super) async fn open_export(
     };
     let keys =
         ExportKeys { seal: *export.seal.as_bytes(), inode_numbers: *export.inodes.as_bytes() };
-    let open = move || Export::open(&settings, &keys, home, FdBudget::of_process());
+    let abilities = Abilities::probe().without(&export.without);
+    let open = move || Export::open_with(&settings, &keys, home, FdBudget::of_process(), abilities);
     Ok(tokio::task::spawn_blocking(open).await??)
+}
+
+/// The first kernel with FUSE passthrough (major, minor).
+const PASSTHROUGH_SINCE: (u32, u32) = (6, 9);
+
+/// Kernel features that this node does without: missing, or switched off by the configuration.
+pub(super) fn goes_without(export: &Export, off: &[KernelFeature]) -> Vec<KernelFeature> {
+    let mut without = export.abilities().missing();
+    let uname = rustix::system::uname();
+    let missing = kernel_version(&uname.release().to_string_lossy())
+        .is_some_and(|version| version < PASSTHROUGH_SINCE);
+    if missing || off.contains(&KernelFeature::Passthrough) {
+        without.push(KernelFeature::Passthrough);
+    }
+    without
+}
+
+/// Major and minor number of a release such as `6.1.0-28-amd64`.
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// The file service of this export.
@@ -137,5 +159,18 @@ impl Node {
         Routes::new(enrol)
             .add_service(InterceptedService::new(cluster, peer::require))
             .add_service(InterceptedService::new(self.files.server(), peer::require))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_understood() {
+        assert_eq!(kernel_version("6.1.0-28-amd64"), Some((6, 1)));
+        assert_eq!(kernel_version("6.18.44-fc"), Some((6, 18)));
+        assert_eq!(kernel_version("7.2"), Some((7, 2)));
+        assert_eq!(kernel_version("x"), None);
     }
 }

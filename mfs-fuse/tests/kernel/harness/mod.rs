@@ -62,7 +62,7 @@ impl Mounted {
         let settings = ExportSettings::of(dir.path().join("tree"));
         let me = node(1);
         let export = Export::open(&settings, &keys, me, FdBudget::of_process()).expect("an export");
-        let local = Local::new(export, Changes::Direct, terms);
+        let local = Local::new(export, Changes::Direct, terms, true);
         fs.nodes.set_ways(Ways { remote: None, local: Some((me, local)) });
         fs.nodes.set_view(view(me));
         let mountpoint = dir.path().join("mnt");

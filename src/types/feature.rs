@@ -1,0 +1,82 @@
+//! Means of the kernel that mfs uses where they are, and goes without where they are not.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A means that a kernel may lack, or that an administrator switches off (`without` in mfsd.toml).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KernelFeature {
+    /// open_by_handle_at(2): file ids survive a restart of mfsd. Missing in some containers.
+    FileHandles,
+    /// openat2(2), Linux 5.6: mounts below the export are recognised before they are touched.
+    Openat2,
+    /// FUSE passthrough, Linux 6.9: direct access at the speed of the local file system.
+    Passthrough,
+}
+
+/// A text names none of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a kernel feature that mfs can do without: write \"file-handles\", \"openat2\" or \"passthrough\""
+)]
+pub struct KernelFeatureError(String);
+
+// === impl KernelFeature ===
+
+impl KernelFeature {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::FileHandles, Self::Openat2, Self::Passthrough];
+
+    /// The word for it in the configuration.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::FileHandles => "file-handles",
+            Self::Openat2 => "openat2",
+            Self::Passthrough => "passthrough",
+        }
+    }
+
+    /// What it means to go without, for `mfs nodes -v`.
+    pub const fn consequence(self) -> &'static str {
+        match self {
+            Self::FileHandles => {
+                "file handles: a restart of mfsd makes files stale, and dfsa=1 goes through mfsd"
+            }
+            Self::Openat2 => {
+                "openat2: mounts below the export are recognised only after they are touched"
+            }
+            Self::Passthrough => "FUSE passthrough: dfsa=1 reads and writes through mfs-fuse",
+        }
+    }
+}
+
+impl fmt::Display for KernelFeature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+impl FromStr for KernelFeature {
+    type Err = KernelFeatureError;
+
+    fn from_str(text: &str) -> Result<Self, KernelFeatureError> {
+        Self::ALL
+            .into_iter()
+            .find(|feature| feature.word() == text)
+            .ok_or_else(|| KernelFeatureError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_feature_has_a_word_of_its_own() {
+        for feature in KernelFeature::ALL {
+            assert_eq!(feature.word().parse(), Ok(feature));
+        }
+        assert!("".parse::<KernelFeature>().is_err());
+        assert!("leases".parse::<KernelFeature>().is_err());
+    }
+}
