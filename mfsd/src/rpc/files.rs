@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mfs::clock;
+use mfs::telemetry::metrics as m;
 use mfs::types::op::Entry;
 use mfs::types::{Errno, NodeId, NodeName, NodeNumber};
 use mfs::wire::{
@@ -137,7 +138,7 @@ impl<T: Tree> FilesService<T> {
                 "a mount of this peer was silent for {} s: its open files are closed, its locks released",
                 self.settings.lease_term.as_secs()
             );
-            mfs::telemetry::metrics::SERVER_SESSIONS_EXPIRED.add_one();
+            m::SERVER_SESSIONS_EXPIRED.add_one();
             self.dispatch.close(&session);
         }
         self.dispatch.sweep_all();

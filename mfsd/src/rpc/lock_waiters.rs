@@ -151,11 +151,14 @@ mod tests {
 
     const INO: InodeNo = InodeNo::FIRST;
 
+    /// Who was told, and what.
+    type Told = (u32, Result<(), Failure>);
+
     /// A lock that one may hold, and the record of what waiters were told.
     #[derive(Clone, Default)]
     struct Lock {
         held: Arc<AtomicBool>,
-        told: Arc<Mutex<Vec<(u32, Result<(), Failure>)>>>,
+        told: Arc<Mutex<Vec<Told>>>,
     }
 
     impl Lock {
@@ -169,7 +172,7 @@ mod tests {
             Waiter::new(deadline, Arc::clone(given_up), attempt, answer)
         }
 
-        fn told(&self) -> Vec<(u32, Result<(), Failure>)> {
+        fn told(&self) -> Vec<Told> {
             std::mem::take(&mut *self.told.lock())
         }
     }

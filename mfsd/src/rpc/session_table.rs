@@ -43,6 +43,9 @@ pub(super) struct Attachment<T: Tree> {
     pub(super) resumed: bool,
 }
 
+/// A stream that was attached, and the session that had to go for it; or why it was not.
+type Attached<T> = Result<(Attachment<T>, Option<Arc<Session<T>>>), Refusal>;
+
 // === impl SessionTable ===
 
 impl<T: Tree> SessionTable<T> {
@@ -61,7 +64,7 @@ impl<T: Tree> SessionTable<T> {
         owner: Owner,
         wanted: Option<SessionId>,
         tenant: impl FnOnce() -> Arc<T::Tenant>,
-    ) -> Result<(Attachment<T>, Option<Arc<Session<T>>>), Refusal> {
+    ) -> Attached<T> {
         let mut inner = self.inner.lock();
         if let Some(record) = wanted.and_then(|id| inner.sessions.get_mut(&id))
             && record.session.owner == owner
@@ -202,18 +205,16 @@ mod tests {
         Owner { node: NodeId::from_digest([node; 32]), local: false, incarnation }
     }
 
-    type Attached = Result<(Attachment<FakeTree>, Option<Arc<Session<FakeTree>>>), Refusal>;
-
     fn attach(
         table: &Arc<SessionTable<FakeTree>>,
         owner: Owner,
         id: Option<SessionId>,
-    ) -> Attached {
+    ) -> Attached<FakeTree> {
         table.attach(owner, id, || Arc::new(()))
     }
 
     #[track_caller]
-    fn refused(attached: Attached) -> ProtocolCode {
+    fn refused(attached: Attached<FakeTree>) -> ProtocolCode {
         attached.err().expect("attached").code
     }
 
