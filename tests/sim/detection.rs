@@ -12,9 +12,9 @@ use super::world::World;
 fn kill_one(seed: u64, nodes: usize, loss: f64) -> (f64, f64, f64) {
     let mut world = World::formed(seed, nodes);
     world.loss = loss;
-    world.run(Duration::from_secs(10));
+    world.run(Duration::from_secs(5));
     world.reset_counters();
-    let calm = Duration::from_secs(20);
+    let calm = Duration::from_secs(10);
     world.run(calm);
     let rate = world.sent_bytes as f64 / nodes as f64 / calm.as_secs_f64();
     let (victim, killed) = (nodes / 2, world.now());
