@@ -48,6 +48,8 @@ pub(crate) struct World {
     random: SmallRng,
     /// Share of the datagrams that get lost.
     pub(crate) loss: f64,
+    /// Whether beacons are heard.
+    pub(crate) beacons: bool,
     /// Whether a datagram may be kept and delivered again, late.
     pub(crate) replay: bool,
     story: String,
@@ -65,7 +67,8 @@ pub(crate) struct World {
 struct Node {
     name: String,
     id: NodeId,
-    address: SocketAddr,
+    /// The best first.
+    addresses: Vec<SocketAddr>,
     core: Option<Core>,
     epoch: u32,
     roster: Roster,
@@ -109,6 +112,7 @@ impl World {
             by_id: HashMap::new(),
             random: SmallRng::seed_from_u64(seed),
             loss: 0.0,
+            beacons: false,
             replay: false,
             story: String::new(),
             deaths: BTreeMap::new(),
@@ -151,7 +155,7 @@ impl World {
         self.nodes.push(Node {
             name: format!("n{}", index + 1),
             id,
-            address,
+            addresses: vec![address],
             core: None,
             epoch: EPOCH as u32,
             roster: Roster::new([], []),
@@ -182,7 +186,7 @@ impl World {
                 id: node.id,
                 name: NodeName::parse(&node.name).expect("the names are good"),
                 number: NodeNumber::new(index as u16 + 1).expect("numbers begin with 1"),
-                addresses: vec![node.address],
+                addresses: node.addresses.clone(),
             }
         });
         Roster::new(admitted, removed.into_iter().map(|index| self.nodes[index].id))
@@ -194,7 +198,7 @@ impl World {
             id: node.id,
             name: NodeName::parse(&node.name).expect("the names are good"),
             number: NodeNumber::new(index as u16 + 1).expect("numbers begin with 1"),
-            addresses: vec![node.address],
+            addresses: node.addresses.clone(),
             state: MemberState::Alive,
             since: EPOCH,
             incarnation: node.core.as_ref().map_or(0, Core::incarnation),
@@ -217,7 +221,7 @@ impl World {
             epoch: node.epoch,
             keys: keys(),
             roster: node.roster.clone(),
-            addresses: vec![node.address],
+            addresses: node.addresses.clone(),
             version: "0.1.0".to_owned(),
             remembered: node.last_view.clone(),
             random,
@@ -311,13 +315,13 @@ impl World {
         self.step(index, Event::Contact(id, contact));
     }
 
-    /// Gives a node another address, which it notices.
-    pub(crate) fn readdress(&mut self, index: Index, address: SocketAddr) {
-        self.tell(&format!("{} has the address {address} now", self.nodes[index].name));
-        self.places.remove(&self.nodes[index].address);
-        self.places.insert(address, index);
-        self.nodes[index].address = address;
-        self.step(index, Event::Moved(vec![address]));
+    /// Gives a node other addresses, which it notices.
+    pub(crate) fn readdress(&mut self, index: Index, addresses: &[SocketAddr]) {
+        self.tell(&format!("{} has the addresses {addresses:?} now", self.nodes[index].name));
+        self.places.retain(|_, place| *place != index);
+        self.places.extend(addresses.iter().map(|address| (*address, index)));
+        self.nodes[index].addresses = addresses.to_vec();
+        self.step(index, Event::Moved(addresses.to_vec()));
     }
 
     /// Delivers these bytes to a node, as from an address.
@@ -449,12 +453,19 @@ impl World {
                     return;
                 }
                 let micros = self.random.random_range(LATENCY_MICROS.0..=LATENCY_MICROS.1);
-                let from = self.nodes[index].address;
+                // As the kernel: the source is an address of the destination's family, or there is none.
+                let own = &self.nodes[index].addresses;
+                let Some(from) = own.iter().copied().find(|own| own.is_ipv4() == to.is_ipv4())
+                else {
+                    return;
+                };
                 let what = What::Deliver { from, to, sender: index, bytes: datagram };
                 self.schedule(self.now + Duration::from_micros(micros), what);
             }
             Action::Exchange { address, .. } => {
-                let up = self.places.get(&address).is_some_and(|peer| self.reaches(index, *peer));
+                let speaks = |own: &SocketAddr| own.is_ipv4() == address.is_ipv4();
+                let up = self.nodes[index].addresses.iter().any(speaks)
+                    && self.places.get(&address).is_some_and(|peer| self.reaches(index, *peer));
                 if up {
                     let what = What::Exchanged { node: index, with: address };
                     self.schedule(self.now + EXCHANGE_TAKES, what);
@@ -478,7 +489,26 @@ impl World {
             Action::Up(id) => {
                 self.deaths.remove(&(index, self.by_id[&id]));
             }
+            Action::Beacon if self.beacons => self.beacon(index),
             Action::Lost(_) | Action::Changed | Action::Beacon | Action::BeaconTo(_) => {}
+        }
+    }
+
+    /// Everybody on the local network of a node hears its beacon, once per family.
+    fn beacon(&mut self, index: Index) {
+        let (node, island) = (self.nodes[index].id, self.nodes[index].island);
+        for address in self.nodes[index].addresses.clone() {
+            let speaks = |own: &SocketAddr| own.is_ipv4() == address.is_ipv4();
+            let hears = |place: &Index| {
+                let other = &self.nodes[*place];
+                *place != index
+                    && other.island == island
+                    && other.core.is_some()
+                    && other.addresses.iter().any(speaks)
+            };
+            for place in (0..self.nodes.len()).filter(hears).collect::<Vec<_>>() {
+                self.step(place, Event::Beacon { node, address });
+            }
         }
     }
 
@@ -522,7 +552,7 @@ impl World {
     }
 
     pub(crate) fn address(&self, index: Index) -> SocketAddr {
-        self.nodes[index].address
+        self.nodes[index].addresses[0]
     }
 
     /// When the first and the last of those who run saw the death; `None` if not all have.

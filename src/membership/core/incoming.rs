@@ -87,13 +87,19 @@ impl Core {
         }
     }
 
-    /// Remembers from where a node was heard, if that is one of its other addresses.
+    /// Remembers from where a node was heard, if that is not where gossip says that it is.
     fn note_path(&mut self, sender: Tag, from: SocketAddr) {
-        let Some(details) = self.details.get(&sender) else { return };
-        if details.addresses.first() == Some(&from) {
+        let Some(known) = self.endpoint_of(sender) else { return };
+        let named = known.address();
+        if from == named {
             self.paths.remove(&sender);
-        } else if details.addresses.contains(&from) {
-            // Only addresses that the node named itself: the source of a datagram is not authenticated.
+            return;
+        }
+        // The source of a datagram is not authenticated. So it counts only if the node named it itself, or
+        // if the address that gossip names is of a family that this node has no address of.
+        let own =
+            self.details.get(&sender).is_some_and(|details| details.addresses.contains(&from));
+        if own || !self.speaks(&named) {
             self.paths.insert(sender, from);
         }
     }

@@ -61,6 +61,7 @@ pub(super) struct Upkeep {
     /// Nodes that the detector is tuned for.
     tuned_for: usize,
     beacons_sent: u32,
+    next_beacon: Duration,
     last_answer: Option<Duration>,
     last_behind: Option<Duration>,
 }
@@ -99,6 +100,7 @@ impl Upkeep {
             details_known: false,
             tuned_for: 0,
             beacons_sent: 0,
+            next_beacon: Duration::ZERO,
             last_answer: None,
             last_behind: None,
         }
@@ -201,12 +203,12 @@ impl Core {
 
     /// All addresses at which a node may be found, the likeliest first.
     pub(super) fn addresses_of(&self, node: Tag) -> Vec<SocketAddr> {
-        let known = self.detector.iter_membership_state().find(|update| update.id().tag() == node);
+        let known = self.endpoint_of(node);
         let mut addresses: Vec<SocketAddr> = Vec::new();
         let details = self.details.get(&node).map_or(&[][..], |details| &details.addresses);
         let admitted = self.roster.find(node).map_or(&[][..], |node| &node.addresses);
         let all = (self.paths.get(&node).copied().into_iter())
-            .chain(known.map(|update| update.id().address()))
+            .chain(known.map(|endpoint| endpoint.address()))
             .chain(details.iter().copied())
             .chain(admitted.iter().copied());
         for address in all.filter(|address| self.speaks(address)) {
@@ -218,8 +220,14 @@ impl Core {
         addresses
     }
 
+    /// A node as the detector knows it, alive or not.
+    pub(super) fn endpoint_of(&self, node: Tag) -> Option<Endpoint> {
+        let mut known = self.detector.iter_membership_state().map(|update| *update.id());
+        known.find(|endpoint| endpoint.tag() == node)
+    }
+
     /// Whether this node has an address of the same family. One that has none yet tries everything.
-    fn speaks(&self, address: &SocketAddr) -> bool {
+    pub(super) fn speaks(&self, address: &SocketAddr) -> bool {
         let own = self.details.get(&self.tag).map_or(&[][..], |details| &details.addresses);
         own.is_empty() || own.iter().any(|own| own.is_ipv4() == address.is_ipv4())
     }
@@ -270,6 +278,10 @@ impl Core {
         self.become_endpoint(new);
         self.upkeep.details_known = true;
         self.spread_details();
+        // Those who cannot be reached from here any more may still hear a beacon.
+        self.upkeep.beacons_sent = 0;
+        self.upkeep.next_beacon = self.now.elapsed;
+        self.timers.set(self.now.elapsed, Alarm::Beacon);
         self.actions.push_back(Action::Changed);
     }
 
@@ -345,9 +357,15 @@ impl Core {
     }
 
     fn beacon_due(&mut self) {
+        let now = self.now.elapsed;
+        if now < self.upkeep.next_beacon {
+            // Of an earlier row: a move has begun another since.
+            return;
+        }
         let start = self.upkeep.beacons_sent < BEACONS_AT_START;
         let gap = if start { BEACON_START_GAP } else { BEACON_PERIOD };
-        self.timers.set(self.now.elapsed + gap, Alarm::Beacon);
+        self.upkeep.next_beacon = now + gap;
+        self.timers.set(now + gap, Alarm::Beacon);
         let share = BEACONS_PER_PERIOD / (self.active() + 1) as f64;
         if start || self.active() == 0 || self.random.random_bool(share.min(1.0)) {
             self.upkeep.beacons_sent = self.upkeep.beacons_sent.saturating_add(1);
@@ -358,12 +376,17 @@ impl Core {
     /// A beacon of this cluster was heard.
     pub(super) fn hear_beacon(&mut self, node: NodeId, address: SocketAddr) {
         let tag = Tag::of(node);
-        if tag == self.tag || self.roster.denies(tag) {
+        // A few of all react: a thousand nodes must not all speak to one that starts.
+        let share = BEACONS_PER_PERIOD / (self.active() + 1) as f64;
+        if tag == self.tag || self.roster.denies(tag) || !self.random.random_bool(share.min(1.0)) {
             return;
         }
         if self.roster.find(tag).is_none() {
             self.want_exchange(address, Some(node));
-        } else if !self.detector.iter_members().any(|update| update.id().tag() == tag) {
+        } else if !self.detector.iter_members().any(|update| {
+            // One that is heard at another address than gossip names may have moved.
+            update.id().tag() == tag && update.id().address() == address
+        }) {
             self.call_on(tag, address);
         }
     }
