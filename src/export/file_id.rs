@@ -28,6 +28,8 @@ pub(super) enum FileRef {
     },
     /// The empty directory shown in place of a mount that is not entered.
     Barred(PlaceKey),
+    /// The root of the export, where it has no handle: it is never forgotten.
+    Root,
 }
 
 /// Makes and checks the ids of one export.
@@ -47,6 +49,7 @@ const MAC_LEN: usize = 16;
 const HANDLE: u8 = 1;
 const PINNED: u8 = 2;
 const BARRED: u8 = 3;
+const ROOT: u8 = 4;
 
 /// Version, kind, export; all forms begin with them.
 const HEAD_LEN: usize = 6;
@@ -78,6 +81,7 @@ impl Seal {
             FileRef::Handle(..) => HANDLE,
             FileRef::Pinned { .. } => PINNED,
             FileRef::Barred(_) => BARRED,
+            FileRef::Root => ROOT,
         });
         out.extend_from_slice(&self.export.get().to_le_bytes());
         match file {
@@ -92,6 +96,7 @@ impl Seal {
                 out.extend_from_slice(&index.to_le_bytes());
             }
             FileRef::Barred(place) => out.extend_from_slice(&place.0.to_le_bytes()),
+            FileRef::Root => {}
         }
         let mac = self.mac(&out);
         out.extend_from_slice(&mac);
@@ -127,6 +132,7 @@ impl Seal {
             }
             PINNED => FileRef::Pinned { life: take_u64(&mut rest)?, index: take_u64(&mut rest)? },
             BARRED => FileRef::Barred(PlaceKey(take_u64(&mut rest)?)),
+            ROOT => FileRef::Root,
             _ => return None,
         };
         rest.is_empty().then_some(file)
@@ -166,6 +172,7 @@ mod tests {
             FileRef::Handle(mount, handle(KernelHandle::MAX_LEN)),
             FileRef::Pinned { life: 1, index: u64::MAX },
             FileRef::Barred(PlaceKey(3)),
+            FileRef::Root,
         ]
     }
 

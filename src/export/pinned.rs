@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::fd_budget::{FdBudget, FdSlot};
 use super::file_id::FileRef;
-use super::mounts::Mount;
+use super::mounts::{Mount, MountKey};
 use crate::sync::Mutex;
 use crate::types::Errno;
 
@@ -25,7 +25,8 @@ pub(super) struct Pinned {
 #[derive(Debug, Default)]
 struct Table {
     by_index: HashMap<u64, Pin>,
-    by_inode: HashMap<InodeKey, u64>,
+    /// The mount belongs to it: one file may be reached through one that is read-only and one that is not.
+    by_inode: HashMap<(MountKey, InodeKey), u64>,
     /// Last use to index, the oldest first.
     by_use: BTreeMap<u64, u64>,
     last_index: u64,
@@ -39,7 +40,7 @@ pub(super) type InodeKey = ((u32, u32), u64);
 struct Pin {
     fd: OwnedFd,
     mount: Arc<Mount>,
-    inode: InodeKey,
+    inode: (MountKey, InodeKey),
     used: u64,
     _slot: FdSlot,
 }
@@ -63,6 +64,7 @@ impl Pinned {
         mount: &Arc<Mount>,
         inode: InodeKey,
     ) -> Result<FileRef, Errno> {
+        let inode = (mount.key, inode);
         let mut table = self.table.lock();
         let index = match table.by_inode.get(&inode).copied() {
             Some(index) => index,
@@ -95,6 +97,11 @@ impl Pinned {
         let pin = table.by_index.get(&index).ok_or(Errno::Stale)?;
         Ok((rustix::io::fcntl_dupfd_cloexec(&pin.fd, 0)?, Arc::clone(&pin.mount)))
     }
+
+    /// Lets a file go that has no name any more: the pin alone would keep its space.
+    pub(super) fn forget(&self, index: u64) {
+        self.table.lock().forget(index);
+    }
 }
 
 // === impl Table ===
@@ -117,10 +124,17 @@ impl Table {
     }
 
     fn forget_oldest(&mut self) -> bool {
-        let Some((_, index)) = self.by_use.pop_first() else { return false };
+        let Some(index) = self.by_use.first_key_value().map(|(_, index)| *index) else {
+            return false;
+        };
+        self.forget(index);
+        true
+    }
+
+    fn forget(&mut self, index: u64) {
         if let Some(pin) = self.by_index.remove(&index) {
             self.by_inode.remove(&pin.inode);
+            self.by_use.remove(&pin.used);
         }
-        true
     }
 }

@@ -108,8 +108,16 @@ impl Tree {
     pub(super) fn find(&self, id: &FileId) -> Result<Node, Errno> {
         let (fd, mount, handle) = match self.seal.unseal(id)? {
             FileRef::Barred(place) => return Ok(Node::Barred(place)),
+            FileRef::Root => {
+                let fd = rustix::io::fcntl_dupfd_cloexec(&self.root, 0)?;
+                (fd, Arc::clone(self.mounts.root()), None)
+            }
             FileRef::Pinned { life, index } => {
                 let (fd, mount) = self.pinned.find(life, index)?;
+                if stat(fd.as_fd())?.stx_nlink == 0 && self.opens.find(id).is_none() {
+                    self.pinned.forget(index);
+                    return Err(Errno::Stale);
+                }
                 (fd, mount, None)
             }
             FileRef::Handle(key, handle) => {
@@ -255,11 +263,17 @@ impl Tree {
             Node::File(Found { handle: Some(handle), mount, .. }) => {
                 FileRef::Handle(mount.key, handle.clone())
             }
+            Node::File(found) if self.is_root(found)? => FileRef::Root,
             Node::File(found) => {
                 self.pinned.pin(&found.fd, &found.mount, inode_key(&found.stat))?
             }
         };
         self.seal.seal(&file)
+    }
+
+    fn is_root(&self, found: &Found) -> Result<bool, Errno> {
+        Ok(found.mount.key == self.mounts.root().key
+            && inode_key(&found.stat) == inode_key(&stat(self.root.as_fd())?))
     }
 
     /// The attributes of what was found.

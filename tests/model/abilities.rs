@@ -5,7 +5,8 @@ use mfs::types::{Access, Caller, Errno, OpenFlags};
 
 use crate::lab::{Lab, can_run, open_export};
 
-const LESS: [Abilities; 3] = [
+/// What may be missing.
+pub(crate) const LESS: [Abilities; 3] = [
     Abilities { handles: false, ..Abilities::ALL },
     Abilities { openat2: false, ..Abilities::ALL },
     Abilities { handles: false, openat2: false },
@@ -52,6 +53,7 @@ fn a_pinned_file_is_stale_after_a_restart_and_after_too_many_others() {
         return;
     }
     let lab = Lab::with(LESS[0], |settings| settings);
+    let root = lab.root();
     for i in 0..400 {
         std::fs::write(lab.path(&format!("f{i}")), b"x").unwrap();
     }
@@ -71,6 +73,10 @@ fn a_pinned_file_is_stale_after_a_restart_and_after_too_many_others() {
         dir: tempfile::tempdir().unwrap(),
     };
     assert_eq!(restarted.attr(&last.file), Err(Errno::Stale));
+    assert!(
+        lab.attr(&root).is_ok() && restarted.attr(&root).is_ok(),
+        "the root is never forgotten"
+    );
     assert_eq!(restarted.walk("f399").unwrap().attr.ino, last.attr.ino, "the number stays");
     let open = lab.open(&Caller::root(), &last.file, 1, Access::Read, OpenFlags::empty());
     assert!(open.is_ok());

@@ -153,10 +153,10 @@ fn a_second_open_of_a_number_takes_the_place_of_the_first() {
     let open = |file| lab.open(&Caller::root(), file, 1, Access::Read, OpenFlags::empty());
     open(&a).unwrap();
     open(&a).unwrap();
-    assert_eq!(lab.export.budget().taken(), 1, "one descriptor");
+    assert_eq!(mfs::export::Opens::tenant(&lab.opens).descriptors(), 1, "one descriptor");
     open(&b).unwrap();
     assert_eq!(&lab.read(1, 0, 9).unwrap()[..], b"b");
-    assert_eq!(lab.export.budget().taken(), 1);
+    assert_eq!(mfs::export::Opens::tenant(&lab.opens).descriptors(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! another directory: the same answers, the same errors, and in the end the same tree.
 
 use bytes::Bytes;
+use mfs::export::Abilities;
 use mfs::types::op::{
     CheckAccess, Create, Entry, Fallocate, GetAttr, GetXattr, Link, ListXattr, Lookup, MakeDir,
     MakeNode, MakeSymlink, Open, Read, ReadDir, ReadLink, Release, RemoveDir, RemoveXattr, Rename,
@@ -406,8 +407,8 @@ fn snapshot(lab_or_local: &dyn Fn(&Op) -> Result, at: &At, out: &mut Vec<(String
     out.push((format!("{path}: names"), listed));
 }
 
-fn run(ops: &[(usize, Op)]) -> std::result::Result<(), TestCaseError> {
-    let lab = Lab::new();
+fn run(ops: &[(usize, Op)], abilities: Abilities) -> std::result::Result<(), TestCaseError> {
+    let lab = Lab::with(abilities, |settings| settings);
     let local = tempfile::tempdir().expect("a temporary directory");
     let callers = callers();
     for directory in [lab.dir.path(), local.path()] {
@@ -444,6 +445,19 @@ fn an_export_answers_as_the_local_file_system_does() {
     // goes by who writes, and the export by who opened.
     let of_user = (0_usize..3, op()).prop_map(|(user, op)| (user, op.shift_slot(user * 10)));
     proptest!(config, |(ops in prop::collection::vec(of_user, 1..120))| {
-        run(&ops)?;
+        run(&ops, Abilities::ALL)?;
+    });
+}
+
+#[test]
+fn an_export_answers_the_same_where_the_kernel_offers_less() {
+    if !can_run() {
+        return;
+    }
+    let config = ProptestConfig { cases: 25, failure_persistence: None, ..Default::default() };
+    let of_user = (0_usize..3, op()).prop_map(|(user, op)| (user, op.shift_slot(user * 10)));
+    let less = select(crate::abilities::LESS.to_vec());
+    proptest!(config, |(less in less, ops in prop::collection::vec(of_user, 1..120))| {
+        run(&ops, less)?;
     });
 }
