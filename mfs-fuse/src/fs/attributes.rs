@@ -29,7 +29,9 @@ impl MountedFs {
         let (node, file) = match subject {
             Subject::File { node, file } => (node, file),
             Subject::NodeRoot(node) => {
-                self.refresh_root(request.clone(), node);
+                if self.nodes.is_root_due(node) {
+                    self.refresh_root(request.clone(), node);
+                }
                 return Ok(self.synthetic_attr(&subject));
             }
             Subject::Top | Subject::Magic | Subject::Link { .. } => {

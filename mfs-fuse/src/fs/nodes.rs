@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use mfs::membership::View;
@@ -21,8 +22,20 @@ use super::backing::{Backing, Origin};
 pub struct Nodes {
     view: ArcSwapOption<View>,
     ways: ArcSwapOption<Ways>,
-    roots: Mutex<HashMap<NodeId, Attr>>,
+    roots: Mutex<HashMap<NodeId, Root>>,
 }
+
+/// What was last seen of a node's root.
+#[derive(Debug, Clone, Default)]
+struct Root {
+    attr: Option<Attr>,
+    /// When it was last asked for.
+    asked: Option<Instant>,
+}
+
+/// How often the attributes of a node's root are asked for at most, since each path that leads into the
+/// node comes by them.
+const ROOT_REFRESH: Duration = Duration::from_millis(500);
 
 /// How nodes are reached.
 #[derive(Debug)]
@@ -77,17 +90,29 @@ impl Nodes {
     ) -> Result<(Backing, FileId), Errno> {
         let backing = self.backing(node)?;
         let Entry { file, attr } = backing.root(origin).await?;
-        self.roots.lock().entry(node).or_insert(attr);
+        self.roots.lock().entry(node).or_default().attr.get_or_insert(attr);
         Ok((backing, file))
     }
 
     /// Attributes of a node's root when they were last seen.
     pub fn root_seen(&self, node: NodeId) -> Option<Attr> {
-        self.roots.lock().get(&node).cloned()
+        self.roots.lock().get(&node)?.attr.clone()
     }
 
     /// Keeps attributes of a node's root.
     pub fn saw_root(&self, node: NodeId, attr: Attr) {
-        self.roots.lock().insert(node, attr);
+        self.roots.lock().entry(node).or_default().attr = Some(attr);
+    }
+
+    /// Whether it is time to ask for a root's attributes again; if so, they count as asked for.
+    pub fn is_root_due(&self, node: NodeId) -> bool {
+        let mut roots = self.roots.lock();
+        let asked = &mut roots.entry(node).or_default().asked;
+        let now = mfs::clock::now();
+        let due = asked.is_none_or(|asked| now.duration_since(asked) >= ROOT_REFRESH);
+        if due {
+            *asked = Some(now);
+        }
+        due
     }
 }
