@@ -22,7 +22,7 @@ pub struct Fh(pub u64);
 #[derive(Debug)]
 pub enum Handle {
     /// Of a node.
-    Open(OpenFile),
+    Open(Box<OpenFile>),
     /// A synthetic directory as it was when it was opened.
     Synthetic(Vec<SyntheticEntry>),
 }
@@ -109,12 +109,12 @@ impl HandleMap {
     pub fn remove(&self, fh: Fh) -> Option<Arc<Handle>> {
         let mut inner = self.inner.lock();
         let (handle, _) = inner.handles.remove(&fh)?;
-        if let Handle::Open(open) = &*handle {
-            if let Some(opens) = inner.by_ino.get_mut(&open.ino) {
-                opens.retain(|other| *other != fh);
-                if opens.is_empty() {
-                    inner.by_ino.remove(&open.ino);
-                }
+        if let Handle::Open(open) = &*handle
+            && let Some(opens) = inner.by_ino.get_mut(&open.ino)
+        {
+            opens.retain(|other| *other != fh);
+            if opens.is_empty() {
+                inner.by_ino.remove(&open.ino);
             }
         }
         Some(handle)
@@ -140,7 +140,7 @@ impl HandleMap {
 
 impl Handle {
     /// The open file of a node, unless it is a synthetic directory.
-    pub const fn as_open(&self) -> Option<&OpenFile> {
+    pub fn as_open(&self) -> Option<&OpenFile> {
         match self {
             Self::Open(open) => Some(open),
             Self::Synthetic(_) => None,

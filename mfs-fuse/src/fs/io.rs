@@ -98,7 +98,7 @@ impl MountedFs {
             Backing::Local(local) => local.find(open),
             Backing::Remote(_) => None,
         };
-        let fh = self.handles.insert(Handle::Open(OpenFile {
+        let fh = self.handles.insert(Handle::Open(Box::new(OpenFile {
             ino,
             node,
             backing,
@@ -106,7 +106,7 @@ impl MountedFs {
             access,
             opener: request.caller.clone(),
             listing: tokio::sync::Mutex::new(None),
-        }));
+        })));
         Opened { fh, ino, file }
     }
 

@@ -61,8 +61,7 @@ fn mounted_at(place: &Path) -> Result<Option<String>, String> {
     Ok(table
         .split(|byte| *byte == b'\n')
         .filter_map(parse_line)
-        .filter(|line| line.mountpoint == place)
-        .next_back()
+        .rfind(|line| line.mountpoint == place)
         .map(|line| line.file_system_type))
 }
 

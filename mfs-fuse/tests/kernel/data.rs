@@ -116,7 +116,7 @@ fn an_unlinked_file_lives_until_it_is_closed() {
     for data in BOTH {
         let Some(m) = Mounted::new(data) else { return };
         let mut file =
-            File::options().read(true).write(true).create(true).open(m.path("gone")).unwrap();
+            File::options().read(true).write(true).create_new(true).open(m.path("gone")).unwrap();
         file.write_all(b"still ").unwrap();
         fs::remove_file(m.path("gone")).unwrap();
         file.write_all(b"here").unwrap();

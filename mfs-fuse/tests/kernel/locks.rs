@@ -1,7 +1,7 @@
 //! Locks between processes: fcntl(2), flock(2), and a waiter that is killed.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,19 +13,19 @@ use super::harness::{BOTH, Mounted};
 
 /// This test program again, as another process that does what `MFS_LOCK_HELPER` says.
 fn helper(what: &str, path: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    Command::new(std::env::current_exe().expect("a process"))
         .args(["--exact", "locks::as_another_process", "--nocapture"])
         .env("MFS_LOCK_HELPER", what)
         .env("MFS_LOCK_PATH", path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap()
+        .expect("a process")
 }
 
 /// Reads the helper's lines up to one that begins with `!`.
 fn answer(child: &mut Child) -> String {
-    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    let mut lines = BufReader::new(child.stdout.as_mut().expect("a pipe")).lines();
     lines.find_map(|line| line.ok()?.split_once('!').map(|l| l.1.to_owned())).unwrap_or_default()
 }
 
@@ -49,7 +49,7 @@ fn as_another_process() {
 
 fn ended(mut child: Child) {
     drop(child.stdin.take());
-    child.wait().unwrap();
+    child.wait().expect("a process");
 }
 
 #[test]
@@ -134,14 +134,13 @@ fn a_killed_waiter_dies_and_takes_nothing_with_it() {
 /// Until some thread of the process sleeps in a request to the mount.
 fn wait_for_request(pid: u32) {
     loop {
-        let waits = fs::read_dir(format!("/proc/{pid}/task")).unwrap().any(|task| {
-            let path = task.unwrap().path().join("wchan");
+        let waits = fs::read_dir(format!("/proc/{pid}/task")).expect("a process").any(|task| {
+            let path = task.expect("a process").path().join("wchan");
             fs::read_to_string(path).is_ok_and(|place| place.contains("request_wait_answer"))
         });
         if waits {
             return;
         }
         std::thread::yield_now();
-        std::io::stdout().flush().unwrap();
     }
 }

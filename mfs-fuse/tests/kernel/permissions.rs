@@ -9,7 +9,7 @@ const USER: u32 = 54_321;
 const OTHER: u32 = 54_322;
 
 fn mode(path: std::path::PathBuf, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("to change the mode");
 }
 
 #[test]
