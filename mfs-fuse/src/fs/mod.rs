@@ -182,3 +182,6 @@ impl MountedFs {
 pub fn name(name: &std::ffi::OsStr) -> Result<FileName, Errno> {
     FileName::from_os(name).map_err(Errno::from)
 }
+
+#[cfg(test)]
+mod tests;
