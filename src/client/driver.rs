@@ -201,14 +201,16 @@ impl Driver {
         }
     }
 
+    fn give_up_connections(&mut self, now: Instant, why: &str) {
+        self.cut(Lane::Bulk);
+        self.cut(Lane::Control);
+        self.reach.note_loss(now, &Loss::Ended(why.to_owned()));
+    }
+
     fn look_at_view(&mut self) {
         let now = now();
         let member = self.view.borrow_and_update().by_id(self.node).cloned();
-        self.reach.hear(now, member.as_ref());
-        if !self.reach.is_member() {
-            self.cut(Lane::Bulk);
-            self.cut(Lane::Control);
-        }
+        self.reach.hear(now, member.as_ref(), self.quiet.is_silent());
         self.judge(now);
     }
 
@@ -225,9 +227,13 @@ impl Driver {
     fn maintain(&mut self) -> Option<Instant> {
         let now = now();
         self.judge(now);
+        if !self.reach.is_member(now) && self.control.is_some() {
+            self.give_up_connections(now, "it is no member any more, or declared dead");
+        }
         let wanted = self.session.wants_connection();
         let mut wake = self.session.next_deadline();
         let mut also = |at: Instant| wake = Some(wake.map_or(at, |wake| wake.min(at)));
+        self.reach.dies_at(now).into_iter().for_each(&mut also);
         if self.control.is_none() {
             match self.reach.attempt_at(now, wanted) {
                 Some(at) if at <= now => self.connect(Lane::Control),
@@ -237,9 +243,7 @@ impl Driver {
         } else if !wanted {
             let idle_at = self.last_use + IDLE;
             if idle_at <= now {
-                self.cut(Lane::Bulk);
-                self.cut(Lane::Control);
-                self.reach.note_loss(now, &Loss::Ended("idle".to_owned()));
+                self.give_up_connections(now, "nothing is asked of it");
             } else {
                 also(idle_at);
             }
@@ -247,9 +251,9 @@ impl Driver {
         if self.session.wants_bulk() && self.bulk.is_none() && self.session.is_up(Lane::Control) {
             if self.bulk_after <= now { self.connect(Lane::Bulk) } else { also(self.bulk_after) }
         }
-        // A connection that is being made waits for an answer, too.
-        let dialling = self.control.is_some() && !self.session.is_up(Lane::Control);
-        let awaiting = dialling || self.session.awaits_answer();
+        // A connection that is being made waits for an answer, too; between two attempts nothing can come.
+        let dialling = !self.session.is_up(Lane::Control);
+        let awaiting = self.control.is_some() && (dialling || self.session.awaits_answer());
         if let Some(at) = self.quiet.look(now, awaiting, self.pulse.beats()) {
             wake = Some(wake.map_or(at, |wake| wake.min(at)));
         }

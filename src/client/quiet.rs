@@ -95,6 +95,11 @@ impl Quiet {
         }
     }
 
+    /// Whether the node is called silent at the moment.
+    pub(super) fn is_silent(&self) -> bool {
+        self.doubt == Some(Contact::Silent)
+    }
+
     fn answered(&mut self) {
         if self.doubt.is_some() {
             self.say(Contact::Answered);

@@ -20,6 +20,10 @@ const INTEREST: Duration = Duration::from_secs(30);
 /// How long a connection must have been up for its end not to count as a failed attempt.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// How long the word that a node is dead must stand before it counts, where the node's host has just
+/// answered: a daemon that comes back is for a moment known by its old life and its new one.
+const BELIEVED_AFTER: Duration = Duration::from_millis(500);
+
 /// Between attempts that only a person can make succeed.
 const SELDOM: Duration = Duration::from_secs(10);
 
@@ -45,6 +49,7 @@ pub(super) enum Loss {
 pub(super) struct Reach {
     state: State,
     member: Standing,
+    incarnation: u64,
     backoff: Backoff,
     /// Not before this.
     next_attempt: Instant,
@@ -69,7 +74,8 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Member,
-    Dead,
+    /// It counts from then on.
+    Dead(Instant),
     Removed,
 }
 
@@ -102,25 +108,34 @@ impl Reach {
         Self {
             state: State::Unknown,
             member: Standing::Member,
+            incarnation: 0,
             backoff: Backoff::new(BackoffSettings::RECONNECT),
             next_attempt: now,
             last_interest: now,
         }
     }
 
-    /// The membership's word on the node; `None`: it is no member any more.
-    pub(super) fn hear(&mut self, now: Instant, member: Option<&Member>) {
-        let standing = match member.map(|member| member.state) {
-            None | Some(MemberState::Left) => Standing::Removed,
-            Some(MemberState::Dead) => Standing::Dead,
-            Some(MemberState::Alive | MemberState::Suspect) => Standing::Member,
+    /// The membership's word on the node; `None`: it is no member any more. `silent`: the connections say
+    /// themselves that nothing comes from it.
+    pub(super) fn hear(&mut self, now: Instant, member: Option<&Member>, silent: bool) {
+        let answers = matches!(self.state, State::Connected(_) | State::Restarting) && !silent;
+        let standing = match (member.map(|member| member.state), self.member) {
+            (None | Some(MemberState::Left), _) => Standing::Removed,
+            (Some(MemberState::Dead), Standing::Dead(from)) => Standing::Dead(from),
+            (Some(MemberState::Dead), _) if answers => Standing::Dead(now + BELIEVED_AFTER),
+            (Some(MemberState::Dead), _) => Standing::Dead(now),
+            (Some(MemberState::Alive | MemberState::Suspect), _) => Standing::Member,
         };
-        if standing == Standing::Member && self.member != Standing::Member {
+        let incarnation = member.map_or(0, |member| member.incarnation);
+        let is_back = standing == Standing::Member
+            && (self.member != Standing::Member || incarnation != self.incarnation);
+        if is_back && !matches!(self.state, State::Connected(_)) {
             self.state = State::Unknown;
             self.backoff.reset();
             self.next_attempt = now;
         }
         self.member = standing;
+        self.incarnation = incarnation;
     }
 
     /// The node was removed, or left.
@@ -129,8 +144,20 @@ impl Reach {
     }
 
     /// Whether connections to it make sense.
-    pub(super) fn is_member(&self) -> bool {
-        self.member == Standing::Member
+    pub(super) fn is_member(&self, now: Instant) -> bool {
+        match self.member {
+            Standing::Member => true,
+            Standing::Dead(from) => now < from,
+            Standing::Removed => false,
+        }
+    }
+
+    /// When the word that it is dead begins to count, if that is to come.
+    pub(super) fn dies_at(&self, now: Instant) -> Option<Instant> {
+        match self.member {
+            Standing::Dead(from) if now < from => Some(from),
+            _ => None,
+        }
     }
 
     /// A caller wants something of the node.
@@ -165,10 +192,10 @@ impl Reach {
 
     /// What callers are told at once instead of waiting; `None`: they wait.
     pub(super) fn verdict(&self, now: Instant) -> Option<Errno> {
-        match (self.member, self.state) {
-            (Standing::Dead | Standing::Removed, _) => Some(Errno::HostDown),
-            (Standing::Member, State::Silent) if self.is_fresh(now) => Some(Errno::HostDown),
-            (Standing::Member, State::Unfit(errno)) if self.is_fresh(now) => Some(errno),
+        match self.state {
+            _ if !self.is_member(now) => Some(Errno::HostDown),
+            State::Silent if self.is_fresh(now) => Some(Errno::HostDown),
+            State::Unfit(errno) if self.is_fresh(now) => Some(errno),
             _ => None,
         }
     }
@@ -180,7 +207,7 @@ impl Reach {
             State::Unknown | State::Restarting => wanted,
             State::Silent | State::Unfit(_) => wanted || self.is_fresh(now),
         };
-        (try_it && self.member == Standing::Member).then_some(self.next_attempt)
+        (try_it && self.is_member(now)).then_some(self.next_attempt)
     }
 
     /// Whether the last failure is recent enough to stand for the present: attempts go on.
@@ -253,20 +280,48 @@ mod tests {
     fn the_membership_has_the_last_word_and_its_new_word_is_tried_at_once() {
         let now = clock::now();
         let mut reach = Reach::new(now);
-        reach.note_connected(now);
-        reach.hear(now, Some(&member(MemberState::Suspect)));
+        reach.hear(now, Some(&member(MemberState::Suspect)), false);
         assert_eq!(reach.verdict(now), None);
-        reach.hear(now, Some(&member(MemberState::Dead)));
+        reach.hear(now, Some(&member(MemberState::Dead)), false);
         assert_eq!(reach.verdict(now), Some(Errno::HostDown));
-        assert!(!reach.is_member() && !reach.is_removed());
+        assert!(!reach.is_member(now) && !reach.is_removed());
         assert_eq!(reach.attempt_at(now, true), None);
         reach.note_loss(now, &silent());
-        reach.hear(now, Some(&member(MemberState::Alive)));
+        reach.hear(now, Some(&member(MemberState::Alive)), false);
         assert_eq!(reach.verdict(now), None);
         assert_eq!(reach.attempt_at(now, true), Some(now));
-        reach.hear(now, None);
+        reach.hear(now, None, false);
         assert!(reach.is_removed());
         assert_eq!(reach.verdict(now), Some(Errno::HostDown));
+    }
+
+    #[test]
+    fn a_death_must_stand_for_a_moment_where_the_host_has_just_answered() {
+        let now = clock::now();
+        let dead = member(MemberState::Dead);
+        for (silent, believed) in [(false, now + BELIEVED_AFTER), (true, now)] {
+            let mut reach = Reach::new(now);
+            reach.note_connected(now);
+            reach.hear(now, Some(&dead), silent);
+            assert_eq!(reach.verdict(now).is_some(), silent);
+            assert_eq!(reach.dies_at(now), (!silent).then_some(believed));
+            reach.hear(now + S / 4, Some(&dead), silent);
+            assert_eq!(reach.verdict(believed), Some(Errno::HostDown));
+            reach.hear(believed, Some(&member(MemberState::Alive)), false);
+            assert_eq!(reach.verdict(believed), None);
+        }
+    }
+
+    #[test]
+    fn a_new_incarnation_is_tried_at_once() {
+        let now = clock::now();
+        let mut reach = Reach::new(now);
+        reach.hear(now, Some(&member(MemberState::Alive)), false);
+        reach.note_loss(now, &refused());
+        assert!(reach.attempt_at(now, true).is_some_and(|at| at > now));
+        let again = Member { incarnation: 2, ..member(MemberState::Alive) };
+        reach.hear(now, Some(&again), false);
+        assert_eq!(reach.attempt_at(now, true), Some(now));
     }
 
     #[test]

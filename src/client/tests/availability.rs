@@ -98,6 +98,22 @@ async fn what_waits_for_a_node_ends_when_it_is_declared_dead() {
     });
     assert_eq!(waiting, Err(Errno::HostDown));
     assert_eq!(before.elapsed(), Duration::from_secs(1));
+    world.network.node(1).hang(false);
+    world.set_state(1, MemberState::Alive);
+    assert_eq!(world.ask(1, &SOFT).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_called_dead_for_a_blink_while_it_answers_is_used_on() {
+    let world = World::new(1);
+    world.ask(1, &SOFT).await.unwrap();
+    world.set_state(1, MemberState::Dead);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(world.ask(1, &SOFT).await, Ok(()));
+    world.set_state(1, MemberState::Alive);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.ask(1, &SOFT).await, Ok(()));
+    assert_eq!(*world.network.node(1).dialled.lock(), 1);
 }
 
 #[tokio::test(start_paused = true)]
