@@ -24,6 +24,7 @@ use crate::fs::process::Asker;
 use crate::fs::remote::Remote;
 use crate::fs::{MountedFs, Terms};
 use crate::mount::MountConfig;
+use crate::reports;
 
 /// How often mfsd is looked for while it is away: short, since a mount waits for it at every boot.
 const RETRY: Duration = Duration::from_millis(500);
@@ -133,7 +134,9 @@ impl Follower {
                 let (transport, of_connector) = watch::channel(transport);
                 let (sender, of_peers) = watch::channel(view.clone());
                 let connector = MemberConnector::new(me, Some(socket), of_connector);
-                let peers = Peers::new(PeersConfig::new(), Arc::new(connector), of_peers);
+                let on_contact = Some(reports::begin(self.config.runtime.clone()));
+                let config = PeersConfig { on_contact, ..PeersConfig::new() };
+                let peers = Peers::new(config, Arc::new(connector), of_peers);
                 self.sessions =
                     Some(Sessions { me, peers: Arc::new(peers), view: sender, transport });
                 self.direct = None;

@@ -11,5 +11,6 @@ pub mod fs;
 pub mod mount;
 mod passthrough;
 mod reply;
+mod reports;
 pub mod serve;
 pub mod session;
