@@ -32,7 +32,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Lines printed of what one command says.
-const LINES: usize = 12;
+const LINES: usize = 5;
 
 // === impl Scene ===
 

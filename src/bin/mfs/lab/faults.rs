@@ -106,7 +106,8 @@ fn named(init: &Process, names: &[&str]) -> Vec<Process> {
 
 /// Starts mfsd as the node's boot would.
 fn start_daemon(lab: &Lab, node: LabNode) -> anyhow::Result<()> {
-    let script = "setsid mfsd </dev/null >>/var/log/mfsd.log 2>&1 &";
+    // To the log of the mfsd that `mfs init` and `mfs join` start.
+    let script = "mkdir -p /run/mfs && mfsd --detach </dev/null >>/run/mfs/mfsd.log 2>&1 &";
     Running::start(lab, node, &["sh", "-c", script])?
         .finish(PATIENCE)
         .map(drop)
