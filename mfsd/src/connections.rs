@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use mfs::sync::Mutex;
+use mfs::telemetry::instruments::Held;
+use mfs::telemetry::metrics;
 use mfs::types::NodeId;
 use rustix::net::{Shutdown, shutdown};
 use thiserror::Error;
@@ -41,6 +43,7 @@ struct Open {
 pub(crate) struct Admission {
     connections: Arc<Connections>,
     key: u64,
+    _counted: Held,
 }
 
 /// There are too many connections.
@@ -81,7 +84,8 @@ impl Connections {
         inner.next += 1;
         inner.open.insert(key, Open { node, socket });
         drop(inner);
-        Ok(Admission { connections: self.clone(), key })
+        let _counted = metrics::SERVER_CONNECTIONS.hold();
+        Ok(Admission { connections: self.clone(), key, _counted })
     }
 
     fn leave(&self, key: u64) {

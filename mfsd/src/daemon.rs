@@ -56,8 +56,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let _ = rustix::process::setsid();
     }
     raise_descriptor_limit();
-    // Keys are in memory: no core dumps, no ptrace by users.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core dumps")?;
+    keep_memory_private()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -100,6 +99,11 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     drop(socket.path);
     info!("stopped within {:?}", clock::now().saturating_duration_since(stopping));
     Ok(())
+}
+
+/// Keys are in memory: no core dumps, and nothing of /proc/PID for anybody but root (prctl(2)).
+fn keep_memory_private() -> anyhow::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core dumps")
 }
 
 /// As many descriptors as the system allows: each open file of a peer takes one.
@@ -210,5 +214,17 @@ impl Drop for SocketPath {
     fn drop(&mut self) {
         // A name that is left over is replaced by the next start.
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_in_memory_do_not_reach_a_core_dump() {
+        keep_memory_private().unwrap();
+        let found = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(found, DumpableBehavior::NotDumpable);
     }
 }

@@ -18,6 +18,7 @@ use mfs::config::Transport;
 use mfs::identity::Credentials;
 use mfs::net::plaintext;
 use mfs::sync::Mutex;
+use mfs::telemetry::metrics;
 use rustls::pki_types::UnixTime;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -148,6 +149,7 @@ pub(crate) fn accept(
                     }
                 };
                 let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+                    metrics::SERVER_CONNECTIONS_REFUSED.add_one();
                     debug!(%remote, "too many handshakes at a time: connection dropped");
                     continue;
                 };
@@ -163,7 +165,10 @@ pub(crate) fn accept(
                         // The server has stopped taking connections when this fails.
                         Ok(Ok(stream)) => drop(sender.send(Ok(stream)).await),
                         Ok(Err(error)) => refusals.tell(remote.ip().to_canonical(), &error),
-                        Err(_) => debug!(%remote, "no handshake within {HANDSHAKE_TIMEOUT:?}"),
+                        Err(_) => {
+                            metrics::SERVER_CONNECTIONS_REFUSED.add_one();
+                            debug!(%remote, "no handshake within {HANDSHAKE_TIMEOUT:?}");
+                        }
                     }
                 });
             }
@@ -176,6 +181,7 @@ pub(crate) fn accept(
 
 impl Refusals {
     fn tell(&self, from: IpAddr, error: &anyhow::Error) {
+        metrics::SERVER_CONNECTIONS_REFUSED.add_one();
         let why = format!("{error:#}");
         let mut told = self.told.lock();
         if told.len() < MAX_REFUSALS && told.insert((from, why.clone())) {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mfs::telemetry::metrics;
 use mfs::types::NodeId;
 use tonic::{Request, Status};
 
@@ -37,6 +38,7 @@ pub(crate) struct Connection {
 pub(crate) fn require(mut request: Request<()>) -> Result<Request<()>, Status> {
     let connection = request.extensions().get::<Connection>();
     let Some(peer) = connection.and_then(|connection| connection.peer.clone()) else {
+        metrics::SERVER_CONNECTIONS_REFUSED.add_one();
         return Err(Status::unauthenticated(
             "only nodes of the cluster are answered: this connection has no certificate",
         ));

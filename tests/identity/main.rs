@@ -1,0 +1,13 @@
+//! Who gets in and who does not: real daemons on loopback, honest clients and hostile ones.
+//!
+//! Each claim of docs/SECURITY.md names its test here or beside the code.
+
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod daemon;
+mod files;
+mod joining;
+mod local;
+mod removal;
+mod renewal;
+mod strangers;
