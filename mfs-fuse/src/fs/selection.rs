@@ -27,7 +27,14 @@ const SWEEP_AT: usize = 1_024;
 #[derive(Debug, Default)]
 pub struct Selections {
     nodes: Mutex<HashMap<ProcessId, NodeId>>,
-    made: Mutex<HashMap<ProcessId, (NodeId, FileName)>>,
+    made: Mutex<Made>,
+}
+
+/// What was made last in `magic`: by each process, and by each user, for processes that made nothing.
+#[derive(Debug, Default)]
+struct Made {
+    by_process: HashMap<ProcessId, (NodeId, FileName)>,
+    by_user: HashMap<u32, (NodeId, FileName)>,
 }
 
 /// What was asked with [`SELECT_XATTR`].
@@ -85,15 +92,21 @@ impl Selections {
 
     /// Remembers what the asker made in `magic`.
     pub fn made(&self, asker: Asker, node: NodeId, name: FileName) {
-        if let Some(process) = asker.process() {
-            insert_swept(&mut self.made.lock(), process, (node, name));
+        let process = asker.process();
+        let mut made = self.made.lock();
+        if let Some(process) = process {
+            insert_swept(&mut made.by_process, process, (node, name.clone()));
         }
+        made.by_user.insert(asker.uid, (node, name));
     }
 
-    /// What the asker made last in `magic`.
+    /// What the asker made last in `magic`: itself, or its nearest ancestor that made something, or else
+    /// its user.
     pub fn last_made(&self, asker: Asker) -> Option<(NodeId, FileName)> {
-        let process = asker.process()?;
-        self.made.lock().get(&process).cloned()
+        let lineage: Vec<_> = asker.process().into_iter().flat_map(ProcessId::lineage).collect();
+        let made = self.made.lock();
+        let by_lineage = lineage.iter().find_map(|process| made.by_process.get(process));
+        by_lineage.or_else(|| made.by_user.get(&asker.uid)).cloned()
     }
 }
 
@@ -127,6 +140,18 @@ mod tests {
         assert_eq!(selections.selected(me()), Some(own), "the nearest one counts");
         selections.select(me(), std::process::id(), None).unwrap();
         assert_eq!(selections.selected(me()), Some(above));
+    }
+
+    #[test]
+    fn what_was_made_is_there_for_the_maker_its_children_and_its_user() {
+        let selections = Selections::default();
+        let name = FileName::parse("made".as_bytes()).unwrap();
+        let made = Some((NodeId::from_digest([1; 32]), name.clone()));
+        selections.made(me(), NodeId::from_digest([1; 32]), name);
+        assert_eq!(selections.last_made(me()), made);
+        let out_of_sight = |uid| Asker { uid, gid: 0, tid: 0 };
+        assert_eq!(selections.last_made(out_of_sight(me().uid)), made);
+        assert_eq!(selections.last_made(out_of_sight(54_321)), None);
     }
 
     #[test]

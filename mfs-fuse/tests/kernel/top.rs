@@ -92,7 +92,8 @@ fn magic_makes_files_here_and_shows_them_to_their_maker() {
     assert_eq!(fs::read_to_string(magic.join("made")).unwrap(), "by me");
     let names: Vec<_> = fs::read_dir(&magic).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["made"]);
-    assert_ne!(sh(&format!("cat {}/made 2>/dev/null", magic.display())).0, 0, "another process");
+    let cat = format!("cat {}/made 2>/dev/null", magic.display());
+    assert_eq!(sh(&cat).1, "by me", "what a process made is there for its children");
     fs::remove_file(magic.join("made")).unwrap();
     assert!(!m.beside("made").exists());
     assert!(fs::create_dir(magic.join("d")).is_err(), "a directory has one place");
