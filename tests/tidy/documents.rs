@@ -41,10 +41,16 @@ fn the_example_line_of_fstab_is_the_one_documented() {
     assert!(read("README.md").contains("mfs /mfs mfs dfsa=1 0 0"));
 }
 
-/// Every paragraph of docs/SEMANTICS.md under "What holds" ends in the tests that show it.
+/// Every paragraph of these documents under "What holds" ends in the tests that show it.
 #[test]
 fn every_promise_has_its_test() {
-    let document = read("docs/SEMANTICS.md");
+    for path in ["docs/SEMANTICS.md", "docs/SECURITY.md"] {
+        check_promises(path);
+    }
+}
+
+fn check_promises(path: &str) {
+    let document = read(path);
     let promises = document.split("\n## What holds\n").nth(1).expect("the part `What holds`");
     let promises = promises.split("\n## ").next().unwrap_or(promises);
     let sources = sources();
@@ -67,5 +73,5 @@ fn every_promise_has_its_test() {
         }
     }
     nobody("a promise stands with the test that shows it:", broken);
-    assert!(count >= 10, "only {count} promises were found: this rule checks nothing");
+    assert!(count >= 10, "{path}: only {count} promises were found: this rule checks nothing");
 }
