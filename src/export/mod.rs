@@ -19,7 +19,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 
 use crate::types::op::Entry;
-use crate::types::{Caller, Capabilities, Errno, ExportId, NodeId};
+use crate::types::{Caller, Capabilities, Errno, ExportId, FileId, NodeId};
 
 mod abilities;
 mod attr;
@@ -52,7 +52,7 @@ pub use open_file::OpenFile;
 pub use pool::Pool;
 pub use tenant::Tenant;
 
-use file_id::Seal;
+use file_id::{FileRef, Seal};
 use hidden::{Hidden, Reached};
 use mounts::Mounts;
 use numbers::Numbers;
@@ -237,6 +237,12 @@ impl Export {
             caller.capabilities = Capabilities::empty();
         }
         caller
+    }
+
+    /// Whether another process that serves the same tree with the same keys means the same file by this
+    /// id. Not so where a file system has no handles: such a file is known by this process's table alone.
+    pub fn is_known_elsewhere(&self, file: &FileId) -> bool {
+        matches!(self.tree.seal.unseal(file), Ok(FileRef::Handle(..) | FileRef::Barred(_)))
     }
 
     /// What this kernel offers.

@@ -29,6 +29,13 @@ fn each_feature_can_be_missing() {
         eventually("the other node reaches it again", Duration::from_secs(40), || {
             n2.try_run("ls /mfs/n1/data").status.success()
         });
+        // The mount learns of another daemon a moment later; until then it speaks as before.
+        eventually("the own mount follows", Duration::from_secs(20), || {
+            let before = passthrough_opens(&n1);
+            let works =
+                n1.try_run("cd /mfs/n1/data && mkdir w && echo > w/a && cat w/a && rm -r w");
+            works.status.success() && (without == "openat2" || passthrough_opens(&n1) == before)
+        });
         let before = passthrough_opens(&n1);
         assert_eq!(n1.run(&format!("cd /mfs/n1/data; {WORK}")), "fine", "{without}, at home");
         assert_eq!(n2.run(&format!("cd /mfs/n1/data; {WORK}")), "fine", "{without}, from n2");

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use mfs::export::{Export, OpenFile, OpenMap, Opens, Pool};
 use mfs::telemetry::metrics::MOUNT_DIRECT_OPERATIONS;
-use mfs::types::op::{self, Call, Create, Entry, Operation, Outcome};
-use mfs::types::{Caller, Errno, OpenFlags, OpenId};
+use mfs::types::op::{self, Call, Create, Entry, Listing, Operation, Outcome};
+use mfs::types::{Caller, Errno, FileId, OpenFlags, OpenId};
 
 use super::backing::{Origin, Terms};
 use super::remote::Remote;
@@ -101,9 +101,51 @@ impl Local {
                 Operation::Create(create) => self.create(server, origin, create).await?,
                 operation => server.call(origin, Whole(operation)).await?,
             },
-            _ => self.execute(origin.caller, operation).await?,
+            Changes::Server(server) => {
+                let asked = Self::is_lookup(&operation).then(|| operation.clone());
+                match (self.execute(origin.caller, operation).await?, asked) {
+                    (Outcome::Entry(entry), Some(lookup)) if !self.serves(&entry.file) => {
+                        server.call(origin, Whole(lookup)).await?
+                    }
+                    (Outcome::Listing(listing), _) => {
+                        Outcome::Listing(self.without_strangers(listing))
+                    }
+                    (outcome, _) => outcome,
+                }
+            }
+            Changes::Direct => self.execute(origin.caller, operation).await?,
         };
         C::answer(outcome).ok_or(Errno::Proto)
+    }
+
+    /// Whether this file can be had directly: mfsd must mean the same by its id, since changes go there.
+    pub fn serves(&self, file: &FileId) -> bool {
+        match self.changes {
+            Changes::Server(_) => self.export.is_known_elsewhere(file),
+            Changes::Direct => true,
+        }
+    }
+
+    /// The way to mfsd, for files that cannot be had directly.
+    pub const fn server(&self) -> Option<&Remote> {
+        match &self.changes {
+            Changes::Server(server) => Some(server),
+            Changes::Direct => None,
+        }
+    }
+
+    const fn is_lookup(operation: &Operation) -> bool {
+        matches!(operation, Operation::Lookup(_))
+    }
+
+    /// Entries that only this process knows by their ids are looked up when they are wanted.
+    fn without_strangers(&self, mut listing: Listing) -> Listing {
+        for entry in &mut listing.entries {
+            if entry.entry.as_ref().is_some_and(|found| !self.serves(&found.file)) {
+                entry.entry = None;
+            }
+        }
+        listing
     }
 
     /// The root of the tree.

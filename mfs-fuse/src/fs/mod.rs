@@ -139,7 +139,8 @@ impl MountedFs {
     ) -> Result<Place, Errno> {
         match self.subject(ino)? {
             Subject::File { node, file } => {
-                Ok(Place { node, file, backing: self.nodes.backing(node)?, is_root: false })
+                let backing = self.nodes.backing_of(node, &file)?;
+                Ok(Place { node, file, backing, is_root: false })
             }
             Subject::NodeRoot(node) => self.node_root(origin, node).await,
             Subject::Top | Subject::Magic | Subject::Link { .. } => Err(synthetic),

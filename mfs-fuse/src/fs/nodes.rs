@@ -82,6 +82,18 @@ impl Nodes {
         }
     }
 
+    /// The way to a file of a node.
+    pub fn backing_of(&self, node: NodeId, file: &FileId) -> Result<Backing, Errno> {
+        let backing = self.backing(node)?;
+        Ok(match &backing {
+            Backing::Local(local) if !local.serves(file) => match local.server() {
+                Some(server) => Backing::Remote(server.clone()),
+                None => backing,
+            },
+            Backing::Local(_) | Backing::Remote(_) => backing,
+        })
+    }
+
     /// The root of a node's tree, asked of the node's session, which knows it once it is connected.
     pub async fn root(
         &self,
@@ -91,7 +103,7 @@ impl Nodes {
         let backing = self.backing(node)?;
         let Entry { file, attr } = backing.root(origin).await?;
         self.roots.lock().entry(node).or_default().attr.get_or_insert(attr);
-        Ok((backing, file))
+        Ok((self.backing_of(node, &file)?, file))
     }
 
     /// Attributes of a node's root when they were last seen.
