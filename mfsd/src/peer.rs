@@ -34,7 +34,6 @@ pub(crate) struct Connection {
 }
 
 /// Lets a request of an authenticated connection pass, its [`Peer`] in the extensions; refuses others.
-#[expect(clippy::result_large_err, reason = "tonic's interceptors have this signature")]
 pub(crate) fn require(mut request: Request<()>) -> Result<Request<()>, Status> {
     let connection = request.extensions().get::<Connection>();
     let Some(peer) = connection.and_then(|connection| connection.peer.clone()) else {

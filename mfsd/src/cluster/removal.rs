@@ -1,5 +1,6 @@
 //! Takes nodes out of the cluster: `mfs node remove` and `mfs leave`.
 
+use std::convert;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ async fn tell_all(node: &Arc<Node>, members: Vec<Member>, gone: NodeId) -> Vec<S
         let node = node.clone();
         telling.spawn(async move {
             let told = tokio::time::timeout(TELL_TIMEOUT, tell(&node, &member)).await;
-            match told.context("it did not answer in time").flatten() {
+            match told.context("it did not answer in time").and_then(convert::identity) {
                 Ok(()) => None,
                 Err(error) => {
                     info!("{} does not know of the new register yet: {error:#}", member.name);

@@ -129,10 +129,9 @@ impl Tokens {
     /// Compares with every token, so that the time taken does not tell which one is nearly right.
     fn find(&self, secret: &[u8]) -> Option<usize> {
         let digest = Token::digest_of_secret(secret);
-        let matches = |(place, token): (usize, &Stored)| {
-            token.digest.equals_in_constant_time(&digest).then_some(place)
-        };
-        self.tokens.iter().enumerate().filter_map(matches).last()
+        self.tokens.iter().enumerate().fold(None, |found, (place, token)| {
+            if token.digest.equals_in_constant_time(&digest) { Some(place) } else { found }
+        })
     }
 
     /// Used-up tokens stay until they expire, for joiners whose answer was lost.

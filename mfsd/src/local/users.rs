@@ -1,5 +1,6 @@
 //! Compares the users and groups of all nodes: `mfs nodes --check-users`.
 
+use std::convert;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub(super) async fn check(node: &Arc<Node>) -> v1::CheckUsersReply {
         let node = node.clone();
         asking.spawn(async move {
             let asked = tokio::time::timeout(TIMEOUT, ask(&node, &member)).await;
-            let answer = asked.context("it did not answer in time").flatten();
+            let answer = asked.context("it did not answer in time").and_then(convert::identity);
             (member.name.to_string(), answer)
         });
     }
