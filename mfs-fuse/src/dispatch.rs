@@ -21,6 +21,7 @@ use crate::caps;
 use crate::flags::{
     fallocate_mode, lock_kind, lock_range, open_flags, permissions, seek_whence, xattr_mode,
 };
+use crate::fs::handle_map::Fh;
 use crate::fs::{self, MountedFs, Request};
 use crate::passthrough::{OpenReply, Passthrough};
 use crate::reply::{self, Reply, XattrReply, asker, fh, ino, owner, set_time};
@@ -63,6 +64,17 @@ impl Port {
             let result = work(fs).await;
             drop(waiting);
             reply::finish(name, reply, result);
+        });
+    }
+
+    /// The open is out of the table before the next request is read; its home is told afterwards.
+    fn release_open(&self, name: &'static str, fh: Fh, reply: fuser::ReplyEmpty) {
+        let leaving = self.fs.let_go(fh);
+        self.answer(name, reply, move |fs| async move {
+            if let Some(leaving) = leaving {
+                fs.release(leaving).await;
+            }
+            Ok(())
         });
     }
 
@@ -336,12 +348,9 @@ impl fuser::Filesystem for Port {
         _flush: bool,
         reply: fuser::ReplyEmpty,
     ) {
-        self.passthrough.detach(ino(number));
         let fh = fh(handle);
-        self.answer("release", reply, move |fs| async move {
-            fs.release(fh).await;
-            Ok(())
-        });
+        self.passthrough.detach(ino(number), fh);
+        self.release_open("release", fh, reply);
     }
 
     fn fsync(
@@ -393,11 +402,7 @@ impl fuser::Filesystem for Port {
         _flags: fuser::OpenFlags,
         reply: fuser::ReplyEmpty,
     ) {
-        let fh = fh(handle);
-        self.answer("releasedir", reply, move |fs| async move {
-            fs.release(fh).await;
-            Ok(())
-        });
+        self.release_open("releasedir", fh(handle), reply);
     }
 
     fn fsyncdir(

@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, StatxFlags};
 use rustix::thread::CapabilitySet;
 
 use crate::fs::Opened;
+use crate::fs::handle_map::Fh;
 use crate::reply::{GENERATION, Reply, TTL, file_attr};
 
 /// The backing files of a mount.
@@ -33,6 +34,8 @@ pub(crate) struct Passthrough {
 #[derive(Debug, Default)]
 struct Inner {
     files: HashMap<InodeNo, Shared>,
+    /// The opens that the kernel serves: an inode may have others, from before the direct access began.
+    attached: HashSet<Fh>,
     /// Mounts whose files the kernel does not take.
     refused: HashSet<u64>,
 }
@@ -63,6 +66,7 @@ impl Passthrough {
     pub(crate) fn attach(
         &self,
         ino: InodeNo,
+        fh: Fh,
         file: BorrowedFd<'_>,
         register: impl FnOnce(BorrowedFd<'_>) -> io::Result<BackingId>,
     ) -> Option<Arc<BackingId>> {
@@ -72,8 +76,10 @@ impl Passthrough {
         let mut inner = self.inner.lock();
         if let Some(shared) = inner.files.get_mut(&ino) {
             shared.opens += 1;
+            let id = shared.id.clone();
+            inner.attached.insert(fh);
             MOUNT_PASSTHROUGH_OPENS.add_one();
-            return Some(shared.id.clone());
+            return Some(id);
         }
         let mount = mount_id(file)?;
         if inner.refused.contains(&mount) {
@@ -83,6 +89,7 @@ impl Passthrough {
             Ok(id) => {
                 let id = Arc::new(id);
                 inner.files.insert(ino, Shared { id: id.clone(), opens: 1 });
+                inner.attached.insert(fh);
                 MOUNT_PASSTHROUGH_OPENS.add_one();
                 Some(id)
             }
@@ -101,8 +108,11 @@ impl Passthrough {
     }
 
     /// An open of the inode was released; does nothing if it was none of those attached.
-    pub(crate) fn detach(&self, ino: InodeNo) {
+    pub(crate) fn detach(&self, ino: InodeNo, fh: Fh) {
         let mut inner = self.inner.lock();
+        if !inner.attached.remove(&fh) {
+            return;
+        }
         if let Some(shared) = inner.files.get_mut(&ino) {
             shared.opens -= 1;
             if shared.opens == 0 {
@@ -119,7 +129,8 @@ impl Reply<Opened> for OpenReply<fuser::ReplyOpen> {
         let handle = FileHandle(opened.fh.0);
         let file = opened.file.as_ref().and_then(|file| file.as_fd());
         let id = file.and_then(|file| {
-            self.passthrough.attach(opened.ino, file, |file| self.reply.open_backing(file))
+            self.passthrough
+                .attach(opened.ino, opened.fh, file, |file| self.reply.open_backing(file))
         });
         match id {
             Some(id) => self.reply.opened_passthrough(handle, FopenFlags::empty(), &id),
@@ -137,7 +148,8 @@ impl Reply<(Attr, Opened)> for OpenReply<fuser::ReplyCreate> {
         let (handle, attr) = (FileHandle(opened.fh.0), file_attr(&attr));
         let file = opened.file.as_ref().and_then(|file| file.as_fd());
         let id = file.and_then(|file| {
-            self.passthrough.attach(opened.ino, file, |file| self.reply.open_backing(file))
+            self.passthrough
+                .attach(opened.ino, opened.fh, file, |file| self.reply.open_backing(file))
         });
         let none = FopenFlags::empty();
         match id {

@@ -83,6 +83,16 @@ struct Inner {
     handles: HashMap<Fh, (Arc<Handle>, Held)>,
     /// The opens of a file, so that an unlinked one can still be asked for its attributes.
     by_ino: HashMap<InodeNo, Vec<Fh>>,
+    /// How many opens of a file are on their way out.
+    leaving: HashMap<InodeNo, usize>,
+}
+
+/// An open that the kernel has released and that its home may not know of yet. Until this is dropped, its
+/// locks count as about to go.
+#[derive(Debug)]
+pub struct Leaving {
+    map: Arc<HandleMap>,
+    handle: Arc<Handle>,
 }
 
 // === impl HandleMap ===
@@ -106,7 +116,7 @@ impl HandleMap {
     }
 
     /// Takes the open out; the kernel has released it.
-    pub fn remove(&self, fh: Fh) -> Option<Arc<Handle>> {
+    pub fn remove(self: &Arc<Self>, fh: Fh) -> Option<Leaving> {
         let mut inner = self.inner.lock();
         let (handle, _) = inner.handles.remove(&fh)?;
         if let Handle::Open(open) = &*handle
@@ -116,8 +126,14 @@ impl HandleMap {
             if opens.is_empty() {
                 inner.by_ino.remove(&open.ino);
             }
+            *inner.leaving.entry(open.ino).or_default() += 1;
         }
-        Some(handle)
+        Some(Leaving { map: self.clone(), handle })
+    }
+
+    /// Whether opens of the file are on their way out.
+    pub fn is_any_leaving(&self, ino: InodeNo) -> bool {
+        self.inner.lock().leaving.contains_key(&ino)
     }
 
     /// Any open of the file, for writing if `writing`.
@@ -133,6 +149,28 @@ impl HandleMap {
     /// All numbers in use, for the end of a mount.
     pub fn all(&self) -> Vec<Fh> {
         self.inner.lock().handles.keys().copied().collect()
+    }
+}
+
+// === impl Leaving ===
+
+impl Leaving {
+    /// The open file of a node, unless it is a synthetic directory.
+    pub fn as_open(&self) -> Option<&OpenFile> {
+        self.handle.as_open()
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let Some(open) = self.handle.as_open() else { return };
+        let mut inner = self.map.inner.lock();
+        if let Some(count) = inner.leaving.get_mut(&open.ino) {
+            *count -= 1;
+            if *count == 0 {
+                inner.leaving.remove(&open.ino);
+            }
+        }
     }
 }
 

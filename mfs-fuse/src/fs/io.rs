@@ -10,7 +10,7 @@ use mfs::types::{
 };
 
 use super::backing::{Backing, Origin};
-use super::handle_map::{Fetched, Fh, Handle, OpenFile, SyntheticEntry};
+use super::handle_map::{Fetched, Fh, Handle, Leaving, OpenFile, SyntheticEntry};
 use super::inode_map::Subject;
 use super::process::Asker;
 use super::{MountedFs, Request, root};
@@ -183,10 +183,15 @@ impl MountedFs {
         open.backing.call(&open.origin(asker), flush).await
     }
 
-    /// The last descriptor was closed. Nobody hears of an error: what could fail was reported by `flush`.
-    pub async fn release(&self, fh: Fh) {
-        let Some(handle) = self.handles.remove(fh) else { return };
-        let Some(open) = handle.as_open() else { return };
+    /// The last descriptor was closed: the open is no more, though its home is told only by `release`. At
+    /// once, since close(2) does not wait for it and the next request may depend on it.
+    pub fn let_go(&self, fh: Fh) -> Option<Leaving> {
+        self.handles.remove(fh)
+    }
+
+    /// Tells the home of a closed open. Nobody hears of an error: what could fail was reported by `flush`.
+    pub async fn release(&self, leaving: Leaving) {
+        let Some(open) = leaving.as_open() else { return };
         let nobody = Asker { uid: open.opener.uid, gid: open.opener.gid, tid: 0 };
         let release = op::Release { open: open.open };
         if let Err(error) = open.backing.call(&open.origin(nobody), release).await {

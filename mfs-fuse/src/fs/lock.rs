@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use mfs::types::op::{self, HeldLock, LockFamily, LockKind, LockRange};
-use mfs::types::{Errno, LockOwner};
+use mfs::types::{Errno, InodeNo, LockOwner};
 
 use super::MountedFs;
 use super::backing::Origin;
@@ -15,6 +15,13 @@ use super::process::Asker;
 
 /// Between two attempts: an interrupted caller waits this long at most, and a lock is found free as late.
 const SLICE: Duration = Duration::from_millis(20);
+
+/// How long a lock that was refused is given for the opens that were closed before: the kernel hands them
+/// in first, but to another thread perhaps.
+const OVERTAKEN: Duration = Duration::from_millis(1);
+
+/// Longest wait for closed opens to be gone at their home.
+const SETTLED: Duration = Duration::from_secs(2);
 
 // === impl MountedFs ===
 
@@ -49,10 +56,15 @@ impl MountedFs {
         let handle = self.handle(fh)?;
         let open = handle.as_open().ok_or(Errno::BadF)?;
         let origin = Origin { on_signal: true, ..open.origin(asker) };
+        let mut settled = false;
         // A server waits by itself, the export never does.
         loop {
             let ask = op::SetLock { open: open.open, owner, family, kind, range, wait };
             match open.backing.call(&origin, ask).await {
+                Err(Errno::Again) if !wait && !settled => {
+                    settled = true;
+                    self.settle(open.ino).await;
+                }
                 Err(Errno::Again) if wait && kind != LockKind::Unlock => {
                     if asker.is_interrupted() {
                         return Err(Errno::Intr);
@@ -62,5 +74,18 @@ impl MountedFs {
                 answer => return answer,
             }
         }
+    }
+
+    /// Waits until opens of the file that are closed already are gone at their home, with their locks: on
+    /// one machine close(2) has released them when it returns, here the kernel does not wait for that.
+    async fn settle(&self, ino: InodeNo) {
+        let gone = async {
+            tokio::time::sleep(OVERTAKEN).await;
+            while self.handles.is_any_leaving(ino) {
+                tokio::time::sleep(OVERTAKEN).await;
+            }
+        };
+        // If the home does not answer, its refusal stands.
+        let _ = tokio::time::timeout(SETTLED, gone).await;
     }
 }

@@ -41,7 +41,7 @@ pub struct MountedFs {
     /// Where the nodes are.
     pub nodes: Nodes,
     inodes: InodeMap,
-    handles: HandleMap,
+    handles: Arc<HandleMap>,
     selections: Selections,
     terms: Terms,
     mounted_at: Timestamp,
@@ -94,7 +94,7 @@ impl MountedFs {
         Arc::new(Self {
             nodes: Nodes::default(),
             inodes: InodeMap::new(),
-            handles: HandleMap::default(),
+            handles: Arc::default(),
             selections: Selections::default(),
             terms,
             mounted_at: Self::now(),
@@ -114,7 +114,9 @@ impl MountedFs {
     /// Gives every open back, at the end of the mount.
     pub async fn release_all(self: &Arc<Self>) {
         for fh in self.handles.all() {
-            self.release(fh).await;
+            if let Some(leaving) = self.let_go(fh) {
+                self.release(leaving).await;
+            }
         }
     }
 

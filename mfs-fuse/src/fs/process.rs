@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use mfs::types::{Caller, Capabilities};
 
@@ -131,11 +133,10 @@ impl Asker {
 
     /// Capabilities of another user namespace are none over our files.
     fn in_our_user_namespace(self) -> bool {
-        let theirs = fs::read_link(format!("/proc/{}/ns/user", self.tid));
-        match (theirs, fs::read_link("/proc/self/ns/user")) {
-            (Ok(theirs), Ok(ours)) => theirs == ours,
-            _ => false,
-        }
+        static OURS: LazyLock<Option<PathBuf>> =
+            LazyLock::new(|| fs::read_link("/proc/self/ns/user").ok());
+        let theirs = fs::read_link(format!("/proc/{}/ns/user", self.tid)).ok();
+        theirs.is_some() && theirs == *OURS
     }
 }
 
