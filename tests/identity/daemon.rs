@@ -34,6 +34,11 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts a daemon that is in no cluster.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, "")
+    }
+
+    /// The same with more lines at the head of its configuration.
+    pub(crate) fn start_with(name: &str, more: &str) -> Self {
         let place = tempfile::tempdir().expect("a directory");
         use std::os::unix::fs::PermissionsExt;
         let open = fs::Permissions::from_mode(0o755);
@@ -44,7 +49,7 @@ impl Daemon {
         let address = free.local_addr().expect("bound");
         drop(free);
         let config = format!(
-            "name = {name:?}\nlisten = [\"{address}\"]\nbeacon = false\n[export]\npath = {:?}\n",
+            "name = {name:?}\nlisten = [\"{address}\"]\nbeacon = false\n{more}\n[export]\npath = {:?}\n",
             place.path().join("tree")
         );
         fs::write(place.path().join("mfsd.toml"), config).expect("written");

@@ -166,6 +166,10 @@ fn a_taken_name_is_refused_with_one_that_works_and_a_taken_number_moves() {
     let n2 = Daemon::start("n1");
     let refused = n2.refused(&["join", &token, &n1.address()]);
     assert!(refused.contains("--name n1-2"), "{refused}");
+    for (bad, better) in [("here", "here1"), ("12", "n12"), ("a/b", "a-b"), ("UP", "up")] {
+        let refused = n2.refused(&["join", "--name", bad, &token, &n1.address()]);
+        assert!(refused.contains(&format!("--name {better}")), "{refused}");
+    }
     n2.run(&["join", "--name", "n1-2", "--number", "7", &token, &n1.address()]);
     let nodes: serde_json::Value = serde_json::from_str(&n2.run(&["nodes", "--json"])).unwrap();
     let text = nodes.to_string();

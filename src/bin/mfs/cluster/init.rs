@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use mfs::types::{NodeName, NodeNumber};
+use clap::builder::NonEmptyStringValueParser;
+use mfs::types::NodeNumber;
 use mfs_proto::v1;
 use serde::Serialize;
 
@@ -16,8 +17,9 @@ use super::{Daemon, daemon, print, print_json, refused, span, trust_sentence};
 )]
 pub(crate) struct Args {
     /// Name of this node [default: the host's name]
-    #[arg(long, value_name = "NAME")]
-    name: Option<NodeName>,
+    // Taken as it is: mfsd knows which names are free, and proposes one.
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    name: Option<String>,
     /// Number of this node, 1 to 65535 [default: the low 16 bits of its IPv4 address]
     #[arg(long, value_name = "NUMBER", value_parser = number)]
     number: Option<NodeNumber>,
@@ -61,7 +63,7 @@ pub(super) fn number(text: &str) -> Result<NodeNumber, String> {
 /// Founds the cluster.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let request = v1::InitRequest {
-        name: args.name.map(String::from).unwrap_or_default(),
+        name: args.name.unwrap_or_default(),
         number: args.number.map_or(0, |number| number.get().into()),
         addresses: args.addresses.iter().map(ToString::to_string).collect(),
         trust_root: args.trust_root,

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
+use clap::builder::NonEmptyStringValueParser;
 use mfs::identity::Token;
-use mfs::types::{NodeName, NodeNumber};
+use mfs::types::NodeNumber;
 use mfs_proto::v1;
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +28,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "USER@HOST", conflicts_with = "token")]
     ssh: Option<String>,
     /// Name of this node [default: the host's name]
-    #[arg(long, value_name = "NAME")]
-    name: Option<NodeName>,
+    // Taken as it is: mfsd knows which names are free, and proposes one.
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    name: Option<String>,
     /// Number of this node, 1 to 65535 [default: the low 16 bits of its IPv4 address]
     #[arg(long, value_name = "NUMBER", value_parser = super::init::number)]
     number: Option<NodeNumber>,
@@ -74,7 +76,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let request = v1::JoinClusterRequest {
         token,
         host,
-        name: args.name.map(String::from).unwrap_or_default(),
+        name: args.name.unwrap_or_default(),
         number: args.number.map_or(0, |number| number.get().into()),
         addresses: args.addresses.iter().map(ToString::to_string).collect(),
     };
