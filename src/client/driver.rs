@@ -37,6 +37,8 @@ pub(super) enum Command {
     Submit(Submission, Answering),
     /// Nobody waits for this any more.
     GiveUp(RequestId),
+    /// End the session and the task; the answer comes when it is said.
+    End(oneshot::Sender<()>),
 }
 
 /// The task of one node.
@@ -104,6 +106,7 @@ impl Driver {
     /// Runs until there are no callers any more, or the node is no member any more.
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         self.look_at_view();
+        let mut ended = None;
         loop {
             let wake = self.maintain();
             let sleep = async {
@@ -114,7 +117,14 @@ impl Driver {
             };
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.obey(command),
+                    Some(Command::Submit(submission, answering)) => {
+                        self.submit(submission, answering);
+                    }
+                    Some(Command::GiveUp(id)) => self.give_up(id),
+                    Some(Command::End(done)) => {
+                        ended = Some(done);
+                        break;
+                    }
                     None => break,
                 },
                 Some((lane, generation, told)) = self.told.recv() => {
@@ -138,23 +148,26 @@ impl Driver {
         if let Some(control) = self.control.take() {
             control.finish(GOODBYE).await;
         }
+        if let Some(ended) = ended {
+            let _ = ended.send(()); // nobody need wait for it
+        }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn submit(&mut self, submission: Submission, answering: Answering) {
         let now = now();
-        match command {
-            Command::Submit(submission, answering) => {
-                self.last_use = now;
-                self.reach.note_interest(now);
-                self.judge(now);
-                self.callers.insert(submission.id, answering);
-                self.step(Event::Submit(submission));
-            }
-            Command::GiveUp(id) => {
-                if self.callers.remove(&id).is_some() {
-                    self.step(Event::GiveUp(id));
-                }
-            }
+        self.last_use = now;
+        if self.view.has_changed().unwrap_or_default() {
+            self.look_at_view(); // a caller that knows the news must not be told what is old
+        }
+        self.reach.note_interest(now);
+        self.judge(now);
+        self.callers.insert(submission.id, answering);
+        self.step(Event::Submit(submission));
+    }
+
+    fn give_up(&mut self, id: RequestId) {
+        if self.callers.remove(&id).is_some() {
+            self.step(Event::GiveUp(id));
         }
     }
 
@@ -243,6 +256,11 @@ impl Driver {
         } else if !wanted {
             let idle_at = self.last_use + IDLE;
             if idle_at <= now {
+                // The session owns nothing: the server need not wait for its lease to end.
+                if let Some(control) = self.control.take() {
+                    tokio::spawn(control.finish(GOODBYE));
+                    self.step(Event::Down(Lane::Control));
+                }
                 self.give_up_connections(now, "nothing is asked of it");
             } else {
                 also(idle_at);

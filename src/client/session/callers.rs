@@ -59,6 +59,24 @@ impl Session {
         }
     }
 
+    /// A request was not answered in time.
+    pub(super) fn time_out(&mut self, id: RequestId, out: &mut Vec<Action>) {
+        match self.requests.get(id).map(|item| item.role) {
+            // Its slot, if it has one, stays taken until the session ends: nobody knows what becomes of it.
+            Some(Role::Reclaim(open)) => {
+                let item = self.requests.remove(id);
+                if let Some(Ask::Operation(operation)) = item.map(|item| item.ask) {
+                    self.reclaimed(open, &operation, Err(Errno::TimedOut), out);
+                }
+            }
+            Some(Role::Call { .. }) => {
+                self.give_up(id, out);
+                out.push(Action::Answer(id, Err(Errno::TimedOut)));
+            }
+            Some(Role::GivenUp | Role::Cleanup) | None => {}
+        }
+    }
+
     /// Tells the server that nobody waits for this lock any more.
     pub(super) fn cancel_wait(&self, id: RequestId, out: &mut Vec<Action>) {
         let Some(item) = self.requests.get(id) else { return };
@@ -101,8 +119,11 @@ impl Session {
     pub(super) fn down(&mut self, lane: Lane) {
         self.set_up(lane, false);
         for id in self.requests.flying_on(lane) {
-            if self.requests.get(id).is_some_and(|item| item.role == Role::GivenUp) {
-                self.settle_given_up(id);
+            match self.requests.get(id).map(|item| item.role) {
+                Some(Role::GivenUp) => self.settle_given_up(id),
+                // The server's time to open again runs only while it could answer.
+                Some(Role::Reclaim(_)) => self.requests.set_deadline(id, Deadline::NEVER),
+                Some(Role::Call { .. } | Role::Cleanup) | None => {}
             }
         }
     }

@@ -43,6 +43,10 @@ pub use crate::wire::Purpose as Lane;
 /// It bounds how long the server keeps a request of a client that is gone.
 pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 
+/// How long the server may take to open one file again, or to give one lock back. Nothing else goes on
+/// meanwhile, so one file that hangs must not hold up the rest for ever.
+pub const RECLAIM_PATIENCE: Duration = Duration::from_secs(20);
+
 /// What a caller wants of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
@@ -230,8 +234,7 @@ impl Session {
             Event::Tick => {}
         }
         while let Some(id) = self.requests.take_overdue(now) {
-            self.give_up(id, &mut out);
-            out.push(Action::Answer(id, Err(Errno::TimedOut)));
+            self.time_out(id, &mut out);
         }
         self.pump(now, &mut out);
         out

@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::nature::{self, Class};
 use super::opens::OpenState;
 use super::requests::{Item, Role};
-use super::{Action, Ask, Lane, Note, Session, State};
+use super::{Action, Ask, Lane, Note, RECLAIM_PATIENCE, Session, State};
+use crate::net::Deadline;
 use crate::types::op::Operation;
 use crate::types::{Errno, OpenId, RequestId};
 use crate::wire::Welcome;
@@ -47,6 +48,9 @@ impl Session {
             out.push(Action::Note(Note::Resumed));
         }
         for id in self.requests.flying_on(lane) {
+            if let Some(Role::Reclaim(_)) = self.requests.get(id).map(|item| item.role) {
+                self.requests.set_deadline(id, Deadline::after(now, RECLAIM_PATIENCE));
+            }
             self.send(now, id, welcome.epoch, true, out);
             self.cancel_wait(id, out);
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::nature::{self, Class};
 use super::opens::OpenState;
 use super::requests::{Role, Sent};
-use super::{Action, Ask, LOCK_WAIT, Session, State};
+use super::{Action, Ask, LOCK_WAIT, RECLAIM_PATIENCE, Session, State};
 use crate::net::Deadline;
 use crate::types::op::Outcome;
 use crate::types::{Caller, Epoch, RequestId};
@@ -51,8 +51,10 @@ impl Session {
                 match needed.find(|state| *state != OpenState::Live) {
                     Some(OpenState::Reopening) => continue,
                     Some(OpenState::Lost(errno)) => {
+                        if let Role::Call { .. } = item.role {
+                            out.push(Action::Answer(id, Err(errno)));
+                        }
                         self.requests.remove(id);
-                        out.push(Action::Answer(id, Err(errno)));
                         continue;
                     }
                     Some(OpenState::Live) | None => {}
@@ -67,8 +69,15 @@ impl Session {
             } else {
                 None
             };
-            if let (Class::LockWait, Role::Call { patience: Some(patience) }) = (class, item.role) {
-                self.requests.set_deadline(id, Deadline::after(now, LOCK_WAIT + patience));
+            let patience = match (class, item.role) {
+                (Class::LockWait, Role::Call { patience: Some(patience) }) => {
+                    Some(LOCK_WAIT + patience)
+                }
+                (_, Role::Reclaim(_)) => Some(RECLAIM_PATIENCE),
+                _ => None,
+            };
+            if let Some(patience) = patience {
+                self.requests.set_deadline(id, Deadline::after(now, patience));
             }
             self.requests.mark_sent(id, Sent { once, clock: self.opens.clock() });
             self.send(now, id, epoch, false, out);

@@ -268,6 +268,10 @@ impl Files for Service {
                         }
                         ServerMessage::Reply(reply)
                     }
+                    Ok(ClientMessage::Goodbye) => {
+                        node.server.lock().forget_session();
+                        return;
+                    }
                     Ok(_) => continue,
                     Err(malformed) => {
                         unreachable!("the client sent what is malformed: {malformed}")

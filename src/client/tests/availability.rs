@@ -253,6 +253,19 @@ async fn a_lock_is_waited_for_beyond_the_timeout_until_it_is_free_or_the_caller_
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_client_is_said_to_its_nodes() {
+    let world = World::new(2);
+    world.open(1).await;
+    world.ask(2, &SOFT).await.unwrap();
+    world.network.node(2).set_door(Door::Silent);
+    let before = Instant::now();
+    world.peers.end().await;
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+    assert!(world.network.node(1).server.lock().opens.is_empty());
+    world.ask(1, &SOFT).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn connections_end_when_idle_and_stay_while_something_is_open() {
     let world = World::new(1);
     world.ask(1, &SOFT).await.unwrap();

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::model::{PATIENCE, World, file};
-use crate::client::session::{Event, LOCK_WAIT, Lane, Note};
+use crate::client::session::{Event, LOCK_WAIT, Lane, Note, RECLAIM_PATIENCE};
 use crate::types::op::{
-    LockFamily, LockKind, LockRange, Lookup, MakeDir, Open, Outcome, Read, Release, SetLock, Sync,
-    Write,
+    Flush, LockFamily, LockKind, LockRange, Lookup, MakeDir, Open, Outcome, Read, Release, SetLock,
+    Sync, Write,
 };
 use crate::types::{Access, Errno, FileName, LockOwner, OpenFlags, OpenId, RequestId};
 
@@ -308,6 +308,37 @@ fn a_bulk_connection_of_another_session_is_cut_and_the_control_connection_greets
     world.run_dry();
     assert!(matches!(world.answers[&id], Ok(Outcome::Written(_))));
     assert!(world.server.opens.contains_key(&OpenId::FIRST));
+}
+
+#[test]
+fn a_file_that_hangs_when_it_is_opened_again_holds_up_the_rest_for_a_while_only() {
+    let mut world = opened(OpenFlags::empty());
+    world.restart();
+    world.connect(Lane::Control);
+    world.connect(Lane::Bulk);
+    let patient = world.submit_with(make_dir("d"), None);
+    let lost = world.submit_with(write(1), None);
+    world.lines.get_mut(&Lane::Control).unwrap().requests.clear(); // the server does not answer it
+    world.run_dry();
+    assert!(!world.answers.contains_key(&patient));
+    world.now += RECLAIM_PATIENCE;
+    world.step(Event::Tick);
+    world.run_dry();
+    assert_eq!(answer(&world, patient), Ok(()));
+    assert_eq!(answer(&world, lost), Err(Errno::Io));
+}
+
+#[test]
+fn what_was_answered_at_its_deadline_is_not_answered_again_when_its_open_is_lost() {
+    let mut world = opened(OpenFlags::empty());
+    world.restart();
+    world.server.gone.insert(file("f1"));
+    let flush = Flush { open: OpenId::FIRST, owner: Some(LockOwner(9)) };
+    let id = world.submit(flush);
+    world.now += PATIENCE;
+    world.step(Event::Tick);
+    assert_eq!(answer(&world, id), Err(Errno::TimedOut));
+    world.run_dry();
 }
 
 #[test]
