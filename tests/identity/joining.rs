@@ -176,6 +176,38 @@ fn a_taken_name_is_refused_with_one_that_works_and_a_taken_number_moves() {
     assert!(text.contains("\"n1-2\"") && text.contains("\"number\":8"), "{text}");
 }
 
+/// `ssh` is a script here that runs what it is given on this machine, for the daemon n1.
+#[test]
+fn a_token_is_fetched_over_ssh_and_used_up() {
+    use std::os::unix::fs::PermissionsExt;
+    let (n1, _) = Daemon::found("n1", &[]);
+    let n2 = Daemon::start("n2");
+    let place = tempfile::tempdir().unwrap();
+    let script = format!(
+        "#!/bin/sh\n[ \"$1 $2\" = \"-- root@n1\" ] || exit 9\nset -- $3\nshift\n\
+         exec {} \"$@\" --runtime {}\n",
+        mfs_tests::binary("mfs").display(),
+        n1.runtime().display()
+    );
+    let ssh = place.path().join("ssh");
+    fs::write(&ssh, script).unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", place.path().display());
+    let join = |destination: &str| {
+        let mut command = n2.command(&["join", "--ssh", destination]);
+        command.env("PATH", &path).output().unwrap()
+    };
+    let refused = join("root@elsewhere");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("root@elsewhere"), "{said}");
+    let joined = join("root@n1");
+    assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
+    assert!(n1.run(&["nodes"]).contains("n2"));
+    // The first token of the founding is left; the one over ssh had one use.
+    let tokens = n1.run(&["token", "list", "--json"]);
+    assert_eq!(tokens.matches("\"uses\"").count(), 1, "{tokens}");
+}
+
 #[test]
 fn founding_twice_says_so() {
     let (n1, _) = Daemon::found("n1", &[]);

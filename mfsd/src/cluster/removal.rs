@@ -61,8 +61,11 @@ pub(crate) async fn depart(node: &Arc<Node>, gone: NodeId) -> Result<(), Status>
         return Err(Status::failed_precondition("the authority's own node cannot depart from it"));
     }
     let members = node.view().members().to_vec();
+    let credentials = node.credentials();
+    let known = credentials.identity().trust().register().nodes.get(&gone);
+    let name = known.map_or_else(|| gone.short(), |known| known.name.to_string());
     register_without(node, gone).await?;
-    info!("node {} left the cluster", gone.short());
+    info!("node {name} left the cluster");
     // The one who leaves waits for the answer, not until all the others know.
     let others: Vec<_> = members.into_iter().filter(|member| member.id != gone).collect();
     let telling = node.clone();
