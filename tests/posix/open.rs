@@ -10,6 +10,7 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("created_exclusively_once", created_exclusively_once),
     ("truncated", truncated),
     ("appends_from_both_sides_interleave", appends_from_both_sides_interleave),
+    ("many_open_and_close_one_file", many_open_and_close_one_file),
     ("access_modes_hold", access_modes_hold),
     ("directories_and_links", directories_and_links),
     ("direct_and_synchronous", direct_and_synchronous),
@@ -125,4 +126,20 @@ fn a_changed_file_is_read_anew(place: &Place<'_>) {
         fs::write(place.at("f"), &text).unwrap();
         assert_eq!(fs::read_to_string(place.at_home("f")).unwrap(), text);
     }
+}
+
+/// What one process closes at this moment is nothing to another that opens the same file.
+fn many_open_and_close_one_file(place: &Place<'_>) {
+    let path = place.at("f");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let file = OpenOptions::new().append(true).create(true).open(&path);
+                    file.unwrap().write_all(b"line\n").unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(fs::read_to_string(place.at_home("f")).unwrap(), "line\n".repeat(400));
 }

@@ -40,14 +40,22 @@ impl MountedFs {
         };
         // fstat(2) comes without the open it was called on, but an unlinked file is reached only through
         // one; any does, since attributes need no permission on the file itself.
-        let handle =
-            fh.and_then(|fh| self.handles.find(fh)).or_else(|| self.handles.any_of(ino, false));
-        let (backing, open) = match handle.as_deref().and_then(|h| h.as_open()) {
-            Some(open) => (open.backing.clone(), Some(open.open)),
-            None => (self.nodes.backing_of(node, &file)?, None),
-        };
-        let attr = backing.call(&request.origin(), op::GetAttr { file, open }).await?;
-        Ok(Attr { ino, ..attr })
+        loop {
+            let handle =
+                fh.and_then(|fh| self.handles.find(fh)).or_else(|| self.handles.any_of(ino, false));
+            let (backing, open) = match handle.as_deref().and_then(|h| h.as_open()) {
+                Some(open) => (open.backing.clone(), Some(open.open)),
+                None => (self.nodes.backing(node)?, None),
+            };
+            let file = file.clone();
+            match backing.call(&request.origin(), op::GetAttr { file, open }).await {
+                // Its owner closed it meanwhile, and before the close was sent it left the table: what is
+                // found there now is another one, or none.
+                Err(Errno::BadF)
+                    if open.is_some() && !handle.is_some_and(|h| self.handles.holds(ino, &h)) => {}
+                answer => return Ok(Attr { ino, ..answer? }),
+            }
+        }
     }
 
     /// Changes attributes.

@@ -146,6 +146,13 @@ impl HandleMap {
         })
     }
 
+    /// Whether this open of the file is still here.
+    pub fn holds(&self, ino: InodeNo, handle: &Arc<Handle>) -> bool {
+        let inner = self.inner.lock();
+        let mut opens = inner.by_ino.get(&ino).into_iter().flatten();
+        opens.any(|fh| inner.handles.get(fh).is_some_and(|(other, _)| Arc::ptr_eq(other, handle)))
+    }
+
     /// All numbers in use, for the end of a mount.
     pub fn all(&self) -> Vec<Fh> {
         self.inner.lock().handles.keys().copied().collect()
