@@ -1,6 +1,13 @@
 //! fcntl(2) locks: F_SETLK, F_SETLKW, F_GETLK and their OFD forms, taken on the real file at its home.
 
+use std::time::Duration;
+
+use mfs_tests::eventually;
+
 use super::place::{Case, Place};
+
+/// What ends a case that hangs.
+const LIMIT: Duration = Duration::from_secs(40);
 
 pub(super) const CASES: &[(&str, Case)] = &[
     ("a_local_process_at_home_is_excluded", a_local_process_at_home_is_excluded),
@@ -13,69 +20,80 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("the_holder_is_found", the_holder_is_found),
 ];
 
-/// Tries an exclusive lock of the whole file and says `free` or `held`.
-const TRY: &str = "python3 -c 'import fcntl\nf=open(\"f\",\"r+\")\ntry: fcntl.lockf(f,fcntl.LOCK_EX|fcntl.LOCK_NB); print(\"free\")\nexcept OSError: print(\"held\")'";
+/// Tries an exclusive lock of the bytes given, all without, and says `free` or `held`.
+const TRY: &str = "\
+import fcntl, sys
+f = open('f', 'r+')
+try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, *map(int, sys.argv[1:]))
+except BlockingIOError: print('held')
+else: print('free')
+";
 
-/// A shell line that holds a lock of the file's first ten bytes while `line` runs.
-fn holding(line: &str) -> String {
-    format!(
-        "python3 - <<'PY'\nimport fcntl, subprocess\nf = open('f', 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX, 10)\n\
-         subprocess.run(['sh', '-c', '''{line}'''], check=True)\nPY"
-    )
+/// Holds a lock of the first ten bytes until the file `done` is there; says by `ready` that it does.
+const HOLD: &str = "\
+import fcntl, os, time
+f = open('f', 'r+')
+fcntl.lockf(f, fcntl.LOCK_EX, 10)
+open('ready', 'w').close()
+while not os.path.exists('done'): time.sleep(0.02)
+";
+
+/// Puts a file to lock and the two programs into the directory.
+fn prepare(place: &Place<'_>) {
+    for (name, text) in [("f", "0123456789abcdef"), ("try.py", TRY), ("hold.py", HOLD)] {
+        std::fs::write(place.at_home(name), text).unwrap();
+    }
 }
 
 fn a_local_process_at_home_is_excluded(place: &Place<'_>) {
-    place.run("echo 0123456789abcdef >f");
-    // While a process here holds the lock, one at home tries it and tells by a file beside.
-    let home = place.home_node();
+    prepare(place);
     let mut holder = place.here().command("sh");
-    let line = holding("touch ready; while ! test -e done; do sleep 0.02; done");
-    holder.args(["-c", &format!("cd {} && {line}", place.inside)]);
+    holder.args(["-c", &format!("cd {} && exec python3 hold.py", place.inside)]);
     let mut holder = holder.spawn().unwrap();
-    mfs_tests::eventually("the lock is held", std::time::Duration::from_secs(20), || {
-        place.at_home("ready").exists()
-    });
-    let held = home.run(&format!("cd {} && {TRY}", place.inside_home));
+    eventually("the lock is held", LIMIT, || place.at_home("ready").exists());
+    let held = place.run_at_home("python3 try.py");
     place.run("touch done");
     assert!(holder.wait().unwrap().success());
     assert_eq!(held, "held");
-    assert_eq!(place.run_at_home(TRY), "free");
+    eventually("it is free", LIMIT, || place.run_at_home("python3 try.py") == "free");
 }
 
 fn a_lock_held_at_home_excludes(place: &Place<'_>) {
-    place.run("echo 0123456789abcdef >f");
+    prepare(place);
     let mut holder = place.home_node().command("sh");
-    let line = holding("touch ready; while ! test -e done; do sleep 0.02; done");
-    holder.args(["-c", &format!("cd {} && {line}", place.inside_home)]);
+    holder.args(["-c", &format!("cd {} && exec python3 hold.py", place.inside_home)]);
     let mut holder = holder.spawn().unwrap();
-    mfs_tests::eventually("the lock is held", std::time::Duration::from_secs(20), || {
-        place.at("ready").exists()
-    });
-    let held = place.run(TRY);
+    eventually("the lock is held", LIMIT, || place.at("ready").exists());
+    let held = place.run("python3 try.py");
     place.run_at_home("touch done");
     assert!(holder.wait().unwrap().success());
     assert_eq!(held, "held");
-    assert_eq!(place.run(TRY), "free");
+    assert_eq!(place.run("python3 try.py"), "free");
 }
 
 fn ranges_do_not_touch(place: &Place<'_>) {
-    place.run("echo 0123456789abcdef >f");
-    let other = "python3 -c \"import fcntl; f=open(\\\"f\\\",\\\"r+\\\"); fcntl.lockf(f,fcntl.LOCK_EX|fcntl.LOCK_NB,6,10)\"";
-    place.run(&holding(other));
+    prepare(place);
+    let line = "python3 hold.py & while ! test -e ready; do sleep 0.02; done
+        python3 try.py 6 10; python3 try.py 1 9; touch done; wait";
+    assert_eq!(place.run(line), "free\nheld");
 }
 
+/// As POSIX has it: a process loses its locks on a file when it closes any descriptor of it.
 fn closing_any_descriptor_releases(place: &Place<'_>) {
-    place.run("echo 0123456789abcdef >f");
-    let program = format!(
-        "import fcntl, subprocess\nf = open('f', 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX)\nopen('f').close()\n\
-         out = subprocess.run(['sh', '-c', '''{TRY}'''], capture_output=True, text=True).stdout\n\
-         assert out == 'free\\n', out"
+    prepare(place);
+    let said = place.python(
+        "import fcntl, subprocess
+f = open('f', 'r+')
+fcntl.lockf(f, fcntl.LOCK_EX)
+subprocess.run(['python3', 'try.py'], check=True)
+open('f').close()
+subprocess.run(['python3', 'try.py'], check=True)",
     );
-    place.python(&program);
+    assert_eq!(said, "held\nfree");
 }
 
 fn a_waiter_is_woken(place: &Place<'_>) {
-    place.run("echo 0123456789abcdef >f");
+    prepare(place);
     let program = "import fcntl, os, signal\n\
         signal.alarm(50)\n\
         f = open('f', 'r+')\n\
@@ -94,7 +112,7 @@ fn a_waiter_is_woken(place: &Place<'_>) {
 }
 
 fn a_waiter_can_be_interrupted(place: &Place<'_>) {
-    place.run("echo 0123456789abcdef >f");
+    prepare(place);
     let program = "import fcntl, os, signal\n\
         f = open('f', 'r+')\n\
         fcntl.lockf(f, fcntl.LOCK_EX)\n\
@@ -113,7 +131,7 @@ fn a_waiter_can_be_interrupted(place: &Place<'_>) {
 }
 
 fn open_file_descriptions_lock(place: &Place<'_>) {
-    place.run("echo 0123456789abcdef >f");
+    prepare(place);
     // F_OFD_SETLK is 37; struct flock: type, whence, start, length, pid.
     let program = "import fcntl, struct\n\
         def lock(f, kind):\n\
@@ -127,13 +145,12 @@ fn open_file_descriptions_lock(place: &Place<'_>) {
         try: lock(g, fcntl.F_RDLCK)\n\
         except BlockingIOError: pass\n\
         else: raise SystemExit('a close of another descriptor released it')\n\
-        f.close()\n\
-        lock(g, fcntl.F_WRLCK)";
+    XX
     place.python(program);
 }
 
 fn the_holder_is_found(place: &Place<'_>) {
-    place.run("echo 0123456789abcdef >f");
+    prepare(place);
     // F_GETLK of a process that would collide sees the kind and the range.
     let program = "import fcntl, os, struct, subprocess, sys\n\
         f = open('f', 'r+')\n\

@@ -11,7 +11,7 @@ pub(super) const CASES: &[(&str, Case)] = &[
 ];
 
 fn exclusive_excludes_here(place: &Place<'_>) {
-    place.run("touch f && flock -n f sh -c '! flock -n f true' && flock -n f true");
+    place.run("touch f && flock -n f sh -c '! flock -n f true' && flock -w 30 f true");
 }
 
 fn exclusive_excludes_at_home(place: &Place<'_>) {
@@ -28,7 +28,7 @@ fn exclusive_excludes_at_home(place: &Place<'_>) {
     place.run("touch done");
     assert!(holder.wait().unwrap().success());
     assert_eq!(at_home.status.code(), Some(1), "{}", at_home.stderr);
-    place.run_at_home("flock -n f true");
+    place.run_at_home("flock -w 30 f true");
 }
 
 fn shared_locks_go_together(place: &Place<'_>) {
