@@ -145,7 +145,14 @@ fn open_file_descriptions_lock(place: &Place<'_>) {
         try: lock(g, fcntl.F_RDLCK)\n\
         except BlockingIOError: pass\n\
         else: raise SystemExit('a close of another descriptor released it')\n\
-    XX
+        f.close()\n\
+        import time\n\
+        for attempt in range(400):\n\
+        \x20   try: lock(g, fcntl.F_WRLCK)\n\
+        \x20   except BlockingIOError: time.sleep(0.05)\n\
+        \x20   else: break\n\
+        else: raise SystemExit('the last close did not release it')";
+    // The kernel tells of a last close in the background, so the release follows a moment after it.
     place.python(program);
 }
 

@@ -71,7 +71,15 @@ fn a_full_file_system(place: &Place<'_>) {
     let refused = place.try_run("head -c 3000000 /dev/zero >full/f");
     assert!(refused.stderr.contains("No space left"), "{}", refused.stderr);
     // The last close reaches the home node a moment after the program's end.
-    mfs_tests::eventually("nothing holds the file system", std::time::Duration::from_secs(60), || {
-        place.home_node().try_run(&format!("umount {}/full", place.inside_home)).status.success()
-    });
+    mfs_tests::eventually(
+        "nothing holds the file system",
+        std::time::Duration::from_secs(60),
+        || {
+            place
+                .home_node()
+                .try_run(&format!("umount {}/full", place.inside_home))
+                .status
+                .success()
+        },
+    );
 }
