@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
@@ -111,9 +111,16 @@ impl OpenFile {
         // two descriptions that exclude each other.
         let mut owners = self.0.tenant.owners.lock();
         let description = match owners.get(&key) {
-            Some(held) if held.writes || kind != LockKind::Exclusive => Arc::clone(held),
+            Some(held) if held.writes || kind != LockKind::Exclusive => {
+                if held.through != self.0.serial {
+                    held.process.store(true, Ordering::Relaxed);
+                }
+                Arc::clone(held)
+            }
             Some(held) => {
                 let wider = self.describe()?;
+                // A description locks through itself alone, and this open permits what that one did not.
+                wider.process.store(true, Ordering::Relaxed);
                 held.move_shared_locks_to(&wider)?;
                 owners.insert(key, Arc::clone(&wider));
                 wider
@@ -145,7 +152,8 @@ impl OpenFile {
         let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
         let fd = reopen(self.descriptor()?, flags)?;
         let ranges = AtomicUsize::new(0);
-        Ok(Arc::new(Description { fd, writes, ranges, _slot: slot }))
+        let (through, process) = (self.0.serial, AtomicBool::new(false));
+        Ok(Arc::new(Description { fd, writes, through, process, ranges, _slot: slot }))
     }
 
     fn inode(&self) -> Result<InodeKey, Errno> {

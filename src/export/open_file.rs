@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
@@ -25,6 +26,8 @@ pub struct OpenFile(pub(super) Arc<Opened>);
 
 #[derive(Debug)]
 pub(super) struct Opened {
+    /// Tells this open from all others of the process.
+    pub(super) serial: u64,
     pub(super) tree: Arc<Tree>,
     pub(super) tenant: Arc<Tenant>,
     pub(super) file: FileId,
@@ -38,6 +41,9 @@ pub(super) struct Opened {
     _slot: FdSlot,
     _counted: Held,
 }
+
+/// The serial number of the next open.
+static SERIALS: AtomicU64 = AtomicU64::new(1);
 
 /// What is behind an open.
 #[derive(Debug)]
@@ -102,6 +108,7 @@ impl OpenFile {
             tree.opens.note(&file, fd);
         }
         Ok(Self(Arc::new(Opened {
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
             tree: Arc::clone(tree),
             tenant: Arc::clone(tenant),
             file,
@@ -153,6 +160,7 @@ impl OpenFile {
 
 impl Drop for Opened {
     fn drop(&mut self) {
+        self.tenant.release_through(self.serial);
         if let Body::File(fd) | Body::Directory(fd, _) = &self.body {
             self.tree.opens.forget(&self.file, fd);
         }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::fd_budget::{FdBudget, FdSlot};
 use super::pinned::InodeKey;
@@ -26,6 +26,10 @@ pub(super) struct Description {
     pub(super) fd: OwnedFd,
     /// Whether it is open for writing too, so that it can carry exclusive locks.
     pub(super) writes: bool,
+    /// The serial of the one open that its owner has locked through.
+    pub(super) through: u64,
+    /// Its owner has locked through another open as well, and so is a process.
+    pub(super) process: AtomicBool,
     /// Not fewer ranges than are locked on it.
     pub(super) ranges: AtomicUsize,
     pub(super) _slot: FdSlot,
@@ -37,6 +41,24 @@ impl Tenant {
     /// A holder of at most `descriptors` of the budget.
     pub fn new(budget: &FdBudget, descriptors: usize) -> Arc<Self> {
         Arc::new(Self { budget: budget.part(descriptors), owners: Mutex::default() })
+    }
+
+    /// Releases the range locks of owners that locked through this open alone, which is closed for good.
+    ///
+    /// An owner is a process or, with F_OFD_SETLK, an open description. The kernel does not say which, nor
+    /// does it say that a description's locks end (locks_remove_posix leaves that to the file system). A
+    /// process has lost its locks before, when it closed its descriptor (`OpenFile::release_owner`),
+    /// unless it took them again through another open.
+    pub(super) fn release_through(&self, serial: u64) {
+        let mut ended = Vec::new();
+        self.owners.lock().retain(|_, description| {
+            let keep = description.through != serial || description.process.load(Ordering::Relaxed);
+            if !keep {
+                ended.push(Arc::clone(description));
+            }
+            keep
+        });
+        drop(ended); // closes them outside of the lock
     }
 
     /// How many descriptors it holds.

@@ -50,8 +50,10 @@ fn nothing_is_left_open() {
 #[test]
 fn prometheus_reads_it() {
     let cluster = Setup::nodes(1).up();
-    let text = cluster.node(1).run("mfs stats --prometheus");
-    assert!(text.contains("# TYPE mfs_members gauge\nmfs_members{state=\"alive\"} 1"), "{text}");
+    let alive = "# TYPE mfs_members gauge\nmfs_members{state=\"alive\"} 1\n";
+    mfs_tests::eventually("the node counts itself", std::time::Duration::from_secs(20), || {
+        cluster.node(1).run("mfs stats --prometheus").contains(alive)
+    });
     let refused = cluster.node(1).refused("mfs stats --node nobody");
     assert!(refused.contains("nobody"), "{refused}");
 }
