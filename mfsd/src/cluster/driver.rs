@@ -160,6 +160,7 @@ impl Membership {
             moment(began),
         );
         let (view, watched) = watch::channel(core.view(moment(began)));
+        count(&watched.borrow());
         let (commands, orders) = mpsc::unbounded_channel();
         let beacons = settings.beacon.then(|| {
             Beacons::new(settings.me, ClusterHash::of_ca(&settings.cluster), settings.interface)
