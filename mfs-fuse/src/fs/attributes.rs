@@ -45,7 +45,7 @@ impl MountedFs {
                 fh.and_then(|fh| self.handles.find(fh)).or_else(|| self.handles.any_of(ino, false));
             let (backing, open) = match handle.as_deref().and_then(|h| h.as_open()) {
                 Some(open) => (open.backing.clone(), Some(open.open)),
-                None => (self.nodes.backing(node)?, None),
+                None => (self.nodes.backing_of(node, &file)?, None),
             };
             let file = file.clone();
             match backing.call(&request.origin(), op::GetAttr { file, open }).await {
