@@ -32,7 +32,8 @@ fn complaint(output: &Output) -> Option<String> {
     if crashed {
         return Some(format!("crashed: {} {said}", output.status));
     }
-    if code == Some(124) {
+    // A daemon that was given a usable directory is running, not hanging.
+    if code == Some(124) && !said.contains("this machine is in no cluster") {
         return Some("does not end by itself".to_owned());
     }
     if code != Some(0) && said.trim().is_empty() {
@@ -159,7 +160,7 @@ fn daemon_and_mount_refuse_nonsense() {
     };
     let lines = [
         program(&["mfsd"]),
-        program(&["mfsd", "--config"]),
+        program(&["mfsd", "--state"]),
         program(&["mount.mfs", "mfs"]),
         program(&["mount.mfs"]),
         program(&["mount.mfs", "mfs", "/mfs", "-o"]),
@@ -169,6 +170,7 @@ fn daemon_and_mount_refuse_nonsense() {
         for value in nonsense() {
             let output = probe(node, surface, std::slice::from_ref(&value), &mut wrong);
             // `-o ''` is what mount(8) gives for a line without options.
+            // A daemon that runs with the directory it was given was ended by timeout(1).
             if output.status.success() && !value.is_empty() {
                 wrong.push(format!(
                     "{} takes {}",

@@ -33,7 +33,7 @@ pub(super) struct Switch {
 /// Runs a command inside the node; one that does not end by itself in time is ended, and that shows as 124.
 pub(super) fn run<S: AsRef<OsStr>>(node: Node<'_>, words: impl IntoIterator<Item = S>) -> Output {
     let mut command = node.command("timeout");
-    command.args(["--kill-after=5", "20"]).args(words);
+    command.args(["--kill-after=5", "60"]).args(words);
     command.output().expect("mfs lab exec starts")
 }
 
