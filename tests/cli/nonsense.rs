@@ -160,7 +160,7 @@ fn daemon_and_mount_refuse_nonsense() {
     };
     let lines = [
         program(&["mfsd"]),
-        program(&["mfsd", "--state"]),
+        program(&["timeout", "4", "mfsd", "--state"]),
         program(&["mount.mfs", "mfs"]),
         program(&["mount.mfs"]),
         program(&["mount.mfs", "mfs", "/mfs", "-o"]),
