@@ -118,6 +118,7 @@ impl MountedFs {
                 self.release(leaving).await;
             }
         }
+        self.nodes.end().await;
     }
 
     /// Counts a lookup of a file and gives it its number here.

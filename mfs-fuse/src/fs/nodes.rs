@@ -64,6 +64,14 @@ impl Nodes {
         self.ways.store(Some(Arc::new(ways)));
     }
 
+    /// Says goodbye to all nodes.
+    pub async fn end(&self) {
+        let remote = self.ways.load().as_ref().and_then(|ways| ways.remote.clone());
+        if let Some(remote) = remote {
+            remote.end().await;
+        }
+    }
+
     /// Forgets all nodes.
     pub fn clear(&self) {
         self.view.store(None);

@@ -57,6 +57,11 @@ impl Remote {
         self.peers.new_open(self.node)
     }
 
+    /// Ends the sessions with all nodes: locks and opens end there at once.
+    pub async fn end(&self) {
+        self.peers.end().await;
+    }
+
     /// The terms of the mount, and an end when the caller wants no more.
     fn patience(&self, origin: &Origin<'_>) -> Patience {
         let (asker, on_signal) = (origin.asker, origin.on_signal);
