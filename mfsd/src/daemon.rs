@@ -46,6 +46,12 @@ pub(crate) type Changing<'a> = MutexGuard<'a, ()>;
 
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Only the usual file may be missing: a mistyped name must not serve everything by default.
+    anyhow::ensure!(
+        arguments.config == Path::new(paths::CONFIG) || arguments.config.exists(),
+        "{} does not exist; check the path after --config",
+        arguments.config.display()
+    );
     let config = Arc::new(Config::read(&arguments.config)?);
     if arguments.check {
         println!("{}: no mistakes found", arguments.config.display());

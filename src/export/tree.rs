@@ -335,6 +335,11 @@ impl Tree {
     }
 }
 
+/// How often a handle is asked for. The window that says ENOMEM lasts for microseconds, but a machine that
+/// makes and removes files without pause shows it several times in a row (3 attempts failed once in
+/// 10,000); a machine that is out of memory says it every time.
+const HANDLE_ATTEMPTS: usize = 64;
+
 /// Opens a file by its handle. Asks again after ENOMEM, which is also what ext4 says while the number of
 /// a file that is gone is just being given to a new one (`iget_locked` meets I_CREATING, Linux 6.18).
 fn open_by_handle(
@@ -343,7 +348,7 @@ fn open_by_handle(
     flags: OFlags,
 ) -> std::io::Result<OwnedFd> {
     let no_memory = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOMEM);
-    for _ in 0..3 {
+    for _ in 0..HANDLE_ATTEMPTS {
         match sys::open_by_handle(door, handle, flags) {
             Err(error) if no_memory(&error) => std::thread::yield_now(),
             result => return result,

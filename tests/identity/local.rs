@@ -72,7 +72,7 @@ fn a_second_daemon_on_the_same_socket_is_refused() {
         .arg("--state")
         .arg(n1.state().with_file_name("other"))
         .arg("--config")
-        .arg("/nonexistent/mfsd.toml")
+        .arg(n1.state().with_file_name("mfsd.toml"))
         .arg("--runtime")
         .arg(n1.runtime())
         .output()

@@ -176,12 +176,22 @@ fn a_file_is_gone_also_while_its_number_is_given_to_another() {
                 taken.iter().for_each(|path| drop(std::fs::remove_file(path)));
             }
         });
+        // Also when an assertion fails, or the other thread would go on for ever.
+        let _ends = Ends(&done);
         for _ in 0..2000 {
             let made = lab.create(&caller, &root, "f", 1, OpenFlags::EXCLUSIVE).unwrap();
             lab.unlink(&root, "f").unwrap();
             lab.release(1);
             assert_eq!(lab.attr(&made.file), Err(Errno::Stale));
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+/// Says that it is over when dropped.
+struct Ends<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }

@@ -133,7 +133,9 @@ impl Desk {
                 "too many attempts from this address: wait half a minute",
             ));
         }
-        node.registering(async { self.admit_alone(node, candidate) }).await
+        let admitted = node.registering(async { self.admit_alone(node, candidate) }).await?;
+        node.view_follows(|view| view.by_name(&admitted.name).is_some()).await;
+        Ok(admitted)
     }
 
     fn admit_alone(&self, node: &Arc<Node>, candidate: &Candidate) -> Result<Admitted, Status> {

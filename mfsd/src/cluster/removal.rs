@@ -91,9 +91,11 @@ async fn register_without(node: &Arc<Node>, gone: NodeId) -> Result<(), Status> 
     node.registering(async {
         let removal = desk.without(node, gone).map_err(internal)?;
         node.take_register(removal.register, Some(removal.keys)).map_err(internal)?;
-        Ok(())
+        Ok::<_, Status>(())
     })
-    .await
+    .await?;
+    node.view_follows(|view| view.by_id(gone).is_none()).await;
+    Ok(())
 }
 
 /// The register and its keys, to all of these nodes; answers the names of those not reached.
@@ -137,7 +139,7 @@ pub(crate) async fn leave(daemon: &Daemon, force: bool) -> Result<Vec<String>, S
     let name = credentials.identity().name();
     let mut warnings = Vec::new();
     if node.desk.is_some() {
-        let others = node.view().members().len().saturating_sub(1);
+        let others = credentials.identity().trust().register().nodes.len().saturating_sub(1);
         if others > 0 && !force {
             return Err(Status::failed_precondition(format!(
                 "this node holds the authority's key: without it the other {others} nodes can admit, \

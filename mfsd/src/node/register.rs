@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mfs::identity::{ClusterKeys, Credentials, Register, SignedRegister};
-use mfs::membership::{Admitted, GossipKey, Keyring, Roster};
+use mfs::membership::{Admitted, GossipKey, Keyring, Roster, View};
 use tracing::{info, warn};
 
 use super::Node;
 
 /// How long the gossip key before the present one is still accepted: until all have the new one.
 const OLD_KEY_LIFE: Duration = Duration::from_secs(60);
+
+/// How long a change of the register waits at most until the node's own view shows it.
+const VIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The register as membership takes it.
 pub(super) fn roster(register: &Register) -> Roster {
@@ -65,6 +68,15 @@ impl Node {
             self.retire_old_key();
         }
         Ok(true)
+    }
+
+    /// Waits until the view says what the register says: gossip takes a register a moment later, and
+    /// whoever asks this node next is to find it so.
+    pub(crate) async fn view_follows(&self, wanted: impl FnMut(&View) -> bool) {
+        let mut view = self.watch_view();
+        if tokio::time::timeout(VIEW_TIMEOUT, view.wait_for(wanted)).await.is_err() {
+            warn!("gossip is slow to show a change of the cluster's nodes");
+        }
     }
 
     /// Ends the connections and sessions of nodes that were removed. Their certificates are refused

@@ -41,8 +41,14 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 struct Daemon {
     /// Where mfsd has its socket
-    #[arg(long, value_name = "DIR", default_value = mfs::config::paths::RUNTIME)]
+    #[arg(long, value_name = "DIR", default_value = mfs::config::paths::RUNTIME, value_parser = absolute)]
     runtime: PathBuf,
+}
+
+/// Takes a path from / on; mfsd is started in another directory than this command.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("write the whole path, from / on".to_owned()) }
 }
 
 /// Runs one of them.
