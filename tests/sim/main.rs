@@ -4,6 +4,7 @@
 
 mod detection;
 mod hostile;
+mod schedule;
 mod trouble;
 mod world;
 

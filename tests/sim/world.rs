@@ -17,6 +17,8 @@ use mfs::types::{NodeId, NodeName, NodeNumber};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::schedule::{Scheduled, What};
+
 /// When the virtual time begins, seconds since 1970.
 const EPOCH: u64 = 1_800_000_000;
 
@@ -83,19 +85,6 @@ struct Node {
     began: Duration,
     /// A fault of the network in one direction: nothing reaches it.
     deaf: bool,
-}
-
-struct Scheduled {
-    at: Duration,
-    order: u64,
-    what: What,
-}
-
-enum What {
-    Tick(Index),
-    Deliver { from: SocketAddr, to: SocketAddr, sender: Index, bytes: Vec<u8> },
-    Exchanged { node: Index, with: SocketAddr },
-    ExchangeFailed { node: Index },
 }
 
 // === impl World ===
@@ -601,26 +590,4 @@ impl World {
 
 fn keys() -> Keyring {
     Keyring::new(GossipKey::new(1, &[42; 32]), None)
-}
-
-// === impl Scheduled ===
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
 }
