@@ -133,11 +133,20 @@ impl Membership {
         settings: MembershipSettings,
         exchange: Arc<dyn Exchange>,
     ) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         let memory = Memory::open(&settings.state_dir)?;
-        let sockets = {
+        let epoch = memory.begin_epoch()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let opened = {
             let _in_runtime = runtime.enter();
-            Sockets::open(&settings.listen, settings.interface.as_deref(), settings.beacon)?
+            Sockets::open(&settings.listen, settings.interface.as_deref(), settings.beacon)
+        };
+        let sockets = match opened {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                // Dropping it here would panic: this is the daemon's runtime, where nothing may block.
+                runtime.shutdown_background();
+                return Err(error);
+            }
         };
         let own = OwnAddresses {
             listen: sockets.listening(),
@@ -149,7 +158,7 @@ impl Membership {
         let mut core = Core::new(
             CoreSettings {
                 me: settings.me,
-                epoch: memory.begin_epoch()?,
+                epoch,
                 keys: settings.keys,
                 roster: settings.roster,
                 addresses: addresses.clone(),
@@ -275,6 +284,8 @@ impl Driver {
                     }
                     Some(Command::Stop(done)) => {
                         self.end();
+                        // The ports are free when the caller hears of it.
+                        drop(self);
                         done.send(()).ok();
                         return;
                     }
@@ -506,7 +517,12 @@ mod tests {
         }
     }
 
-    fn start(n: u8, listen: SocketAddr, roster: &Roster, state: &std::path::Path) -> Membership {
+    fn try_start(
+        n: u8,
+        listen: SocketAddr,
+        roster: &Roster,
+        state: &std::path::Path,
+    ) -> io::Result<Membership> {
         let settings = MembershipSettings {
             me: NodeId::from_digest([n; 32]),
             listen: vec![listen],
@@ -520,7 +536,11 @@ mod tests {
             beacon: false,
             version: "0.1.0".to_owned(),
         };
-        Membership::start(settings, Arc::new(NoExchange)).expect("the node starts")
+        Membership::start(settings, Arc::new(NoExchange))
+    }
+
+    fn start(n: u8, listen: SocketAddr, roster: &Roster, state: &std::path::Path) -> Membership {
+        try_start(n, listen, roster, state).expect("the node starts")
     }
 
     async fn becomes(membership: &Membership, node: u8, state: MemberState) {
@@ -570,7 +590,9 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_is_taken_is_named() {
         let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let error = Sockets::open(&[taken.local_addr().unwrap()], None, false).unwrap_err();
+        let address = taken.local_addr().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let error = try_start(1, address, &Roster::new([], []), state.path()).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("UDP 127.0.0.1:") && text.contains("another mfsd"), "{text}");
     }
