@@ -8,6 +8,13 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Time since the machine was booted, the time that it slept included (CLOCK_BOOTTIME): for terms that
+/// another machine counts, too.
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
 /// The time of day; for certificates and messages, never to measure a duration.
 #[allow(clippy::disallowed_methods)]
 pub fn time_of_day() -> SystemTime {

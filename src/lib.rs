@@ -16,6 +16,8 @@ pub mod membership;
 
 pub mod identity;
 
+pub mod lease;
+
 pub mod wire;
 
 pub mod net;

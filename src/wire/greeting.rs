@@ -83,6 +83,8 @@ pub struct Welcome {
     pub session: SessionId,
     /// Whether it is the one that the greeting named.
     pub resumed: bool,
+    /// Whether the client's root is root there, too.
+    pub trusts_root: bool,
     /// The server's lifetime; another one than before means: reclaim.
     pub epoch: Epoch,
     /// As in every reply.
@@ -105,6 +107,12 @@ pub struct Welcome {
     pub number: NodeNumber,
     /// Name and version of its software.
     pub software: String,
+}
+
+/// Features of the protocol, by bit, as greetings name them.
+pub mod features {
+    /// The client remembers what it is granted leases on, answers recalls, and renews.
+    pub const LEASES: u64 = 1 << 0;
 }
 
 // === impl Versions ===
@@ -212,6 +220,7 @@ impl From<Welcome> for v1::Welcome {
             number: u32::from(welcome.number.get()),
             software: welcome.software,
             resumed: welcome.resumed,
+            trusts_root: welcome.trusts_root,
         }
     }
 }
@@ -239,6 +248,7 @@ impl TryFrom<v1::Welcome> for Welcome {
             session: SessionId::new(welcome.session)
                 .ok_or(Malformed::missing("welcome.session"))?,
             resumed: welcome.resumed,
+            trusts_root: welcome.trusts_root,
             epoch: Epoch::new(welcome.epoch).ok_or(Malformed::missing("welcome.epoch"))?,
             verifier: Verifier(welcome.verifier),
             lease_term: Duration::from_millis(u64::from(lease_term)),

@@ -4,18 +4,22 @@ use mfs_proto::v1;
 
 use super::error::Malformed;
 use super::field;
-use crate::types::{FileId, Leases};
+use crate::types::{InodeNo, Leases};
+
+/// Most files of one recall or return.
+pub const MAX_LEASED: usize = 4_096;
+
+/// A file and leases on it.
+pub type Leased = (InodeNo, Leases);
 
 /// The server asks for leases back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recall {
     /// Numbers the recalls of a session.
     pub id: u64,
-    /// The file.
-    pub file: FileId,
-    /// What to give back.
-    pub leases: Leases,
-    /// After so many milliseconds the server takes them.
+    /// What to give back; 1 to [`MAX_LEASED`].
+    pub files: Vec<Leased>,
+    /// A session that has not answered after so many milliseconds is ended.
     pub deadline_ms: u32,
 }
 
@@ -24,18 +28,15 @@ pub struct Recall {
 pub struct ReturnLease {
     /// The recall that is answered, or 0.
     pub recall: u64,
-    /// The file.
-    pub file: FileId,
-    /// What is given back.
-    pub leases: Leases,
+    /// What is given back; 1 to [`MAX_LEASED`].
+    pub files: Vec<Leased>,
 }
 
 impl From<Recall> for v1::Recall {
     fn from(recall: Recall) -> Self {
         Self {
             recall_id: recall.id,
-            file: recall.file.as_bytes().clone(),
-            leases: recall.leases.bits(),
+            files: recall.files.into_iter().map(message).collect(),
             deadline_ms: recall.deadline_ms,
         }
     }
@@ -47,9 +48,7 @@ impl TryFrom<v1::Recall> for Recall {
     fn try_from(recall: v1::Recall) -> Result<Self, Malformed> {
         Ok(Self {
             id: recall.recall_id,
-            file: field::file("recall.file", &recall.file)?,
-            // A kind that this side does not know it cannot hold.
-            leases: Leases::from_bits_truncate(recall.leases),
+            files: files("recall.files", recall.files)?,
             deadline_ms: recall.deadline_ms,
         })
     }
@@ -57,11 +56,7 @@ impl TryFrom<v1::Recall> for Recall {
 
 impl From<ReturnLease> for v1::ReturnLease {
     fn from(lease: ReturnLease) -> Self {
-        Self {
-            recall_id: lease.recall,
-            file: lease.file.as_bytes().clone(),
-            leases: lease.leases.bits(),
-        }
+        Self { recall_id: lease.recall, files: lease.files.into_iter().map(message).collect() }
     }
 }
 
@@ -69,10 +64,23 @@ impl TryFrom<v1::ReturnLease> for ReturnLease {
     type Error = Malformed;
 
     fn try_from(lease: v1::ReturnLease) -> Result<Self, Malformed> {
-        Ok(Self {
-            recall: lease.recall_id,
-            file: field::file("return_lease.file", &lease.file)?,
-            leases: field::flags("return_lease.leases", lease.leases)?,
-        })
+        Ok(Self { recall: lease.recall_id, files: files("return_lease.files", lease.files)? })
     }
+}
+
+fn message((ino, leases): Leased) -> v1::Leased {
+    v1::Leased { ino: ino.get(), leases: leases.bits() }
+}
+
+fn files(field: &'static str, files: Vec<v1::Leased>) -> Result<Vec<Leased>, Malformed> {
+    if files.is_empty() {
+        return Err(Malformed::missing(field));
+    }
+    field::length_at_most(field, files.len(), MAX_LEASED)?;
+    let leased = |leased: v1::Leased| {
+        let ino = InodeNo::new(leased.ino).ok_or(Malformed::missing(field))?;
+        // A kind that this side does not know it neither holds nor grants.
+        Ok((ino, Leases::from_bits_truncate(leased.leases)))
+    };
+    files.into_iter().map(leased).collect()
 }

@@ -15,8 +15,8 @@ mod outcome;
 mod value;
 
 pub use error::{Malformed, Problem, Undecodable};
-pub use greeting::{Hello, Purpose, VersionMismatch, Versions, Welcome};
-pub use lease::{Recall, ReturnLease};
+pub use greeting::{Hello, Purpose, VersionMismatch, Versions, Welcome, features};
+pub use lease::{Leased, MAX_LEASED, Recall, ReturnLease};
 pub use message::{ClientMessage, Failure, ProtocolCode, Refusal, Reply, Request, ServerMessage};
 
 /// Most bytes of one read or write, 1 MiB: large enough that the cost of a message does not show

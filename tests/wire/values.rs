@@ -17,8 +17,8 @@ use mfs::types::{
     SetXattrMode, Slot, StatFs, Timestamp, Verifier, XattrName,
 };
 use mfs::wire::{
-    ClientMessage, Failure, Hello, MAX_IO, ProtocolCode, Purpose, Recall, Refusal, Reply, Request,
-    ReturnLease, ServerMessage, Versions, Welcome,
+    ClientMessage, Failure, Hello, Leased, MAX_IO, ProtocolCode, Purpose, Recall, Refusal, Reply,
+    Request, ReturnLease, ServerMessage, Versions, Welcome,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -422,7 +422,7 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn welcome() -> impl Strategy<Value = Welcome> {
-    let server = (session(), any::<bool>(), epoch(), any::<u64>());
+    let server = (session(), any::<[bool; 2]>(), epoch(), any::<u64>());
     let limits = (1u32.., 1..=MAX_IO, 1u32.., 1u32..);
     let node = (any::<[u8; 32]>(), "n[a-z0-9]{0,20}", 1u16.., "[ -~]{0,128}");
     (1u32.., any::<u64>(), server, limits, entry(), node).prop_filter_map(
@@ -430,7 +430,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         |(
             version,
             features,
-            (session, resumed, epoch, verifier),
+            (session, [resumed, trusts_root], epoch, verifier),
             (lease_term, max_io, slots, max_in_flight),
             root,
             (node, name, number, software),
@@ -440,6 +440,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
                 features,
                 session,
                 resumed,
+                trusts_root,
                 epoch,
                 verifier: Verifier(verifier),
                 lease_term: Duration::from_millis(u64::from(lease_term)),
@@ -456,12 +457,12 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     )
 }
 
+fn leased() -> impl Strategy<Value = Vec<Leased>> {
+    prop::collection::vec((ino(), leases()), 1..8)
+}
+
 pub(crate) fn client_message() -> impl Strategy<Value = ClientMessage> {
-    let lease = (any::<u64>(), file(), leases()).prop_map(|(recall, file, leases)| ReturnLease {
-        recall,
-        file,
-        leases,
-    });
+    let lease = (any::<u64>(), leased()).prop_map(|(recall, files)| ReturnLease { recall, files });
     prop_oneof![
         1 => hello().prop_map(ClientMessage::Hello),
         8 => request().prop_map(ClientMessage::Request),
@@ -473,8 +474,8 @@ pub(crate) fn client_message() -> impl Strategy<Value = ClientMessage> {
 }
 
 pub(crate) fn server_message() -> impl Strategy<Value = ServerMessage> {
-    let recall = (any::<u64>(), file(), leases(), any::<u32>())
-        .prop_map(|(id, file, leases, deadline_ms)| Recall { id, file, leases, deadline_ms });
+    let recall = (any::<u64>(), leased(), any::<u32>())
+        .prop_map(|(id, files, deadline_ms)| Recall { id, files, deadline_ms });
     let result = prop_oneof![4 => outcome().prop_map(Ok), 1 => failure().prop_map(Err)];
     let reply = (request_id(), any::<u64>(), leases(), result).prop_map(
         |(id, verifier, leases, result)| Reply { id, verifier: Verifier(verifier), leases, result },

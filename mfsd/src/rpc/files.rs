@@ -182,6 +182,7 @@ impl<T: Tree> FilesService<T> {
             features: 0,
             session: attachment.session.id,
             resumed: attachment.resumed,
+            trusts_root: self.trusts_root(peer),
             epoch: instance.epoch,
             verifier: instance.verifier,
             lease_term: *lease_term,

@@ -96,6 +96,7 @@ impl Server {
             features: 0,
             session: SessionId::new(self.session).expect("not 0"),
             resumed: true,
+            trusts_root: true,
             epoch: Epoch::new(self.epoch).expect("not 0"),
             verifier: Verifier(self.verifier),
             lease_term: Duration::from_secs(10),
