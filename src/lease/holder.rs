@@ -1,8 +1,15 @@
 //! `Holder`: the client's half of leases on the files of one node.
+//!
+//! It says what may be remembered and used; the memory itself is the caller's. Whenever it takes a lease
+//! away, all that was remembered under it must go: a new lease must not bring old values back. Everything is
+//! kept in order, so that a run can be repeated.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
+use super::Touch;
 use crate::types::{InodeNo, Leases};
 
 /// How many recalls and changes are remembered for answers that are still under way. An answer that is
@@ -12,64 +19,89 @@ const RECENT: usize = 4_096;
 /// What the client stops short of its term: room for clocks that do not run equally fast.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// What may be remembered of one node's files. All times are [`crate::clock::since_boot`].
-#[derive(Debug)]
+/// What may be remembered of one node's files. All times are [`crate::clock::since_boot`], taken after
+/// that happened which they are the time of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Holder {
-    term: Duration,
-    /// Until when what is held may be used; `None`: nothing is held.
+    /// How long leases last; `None`: there is no session.
+    term: Option<Duration>,
+    /// Until when what is held may be used; `None`: nothing was answered yet.
     valid_until: Option<Duration>,
-    /// Counts recalls and own changes.
+    /// Counts recalls, own changes, and when everything was forgotten.
     clock: u64,
-    recent: VecDeque<(u64, InodeNo, Leases)>,
     /// Answers to requests of before this are not remembered.
     forgotten_at: u64,
-    held: HashMap<InodeNo, Leases>,
+    /// What was taken away by file: when last, and all of it; and the same by time.
+    taken: BTreeMap<InodeNo, (u64, Leases)>,
+    recent: VecDeque<(u64, InodeNo)>,
+    held: BTreeMap<InodeNo, Leases>,
+    /// Own changes under way.
+    changing: BTreeMap<InodeNo, SmallVec<[Changing; 1]>>,
+    last_change: u64,
 }
 
-/// When a request was sent, in recalls; to be taken before it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// An own change on one file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Changing {
+    change: u64,
+    leases: Leases,
+    /// What was held when it began and was not taken away, nor touched by another one, since.
+    intact: Leases,
+}
+
+/// When a request was sent, in recalls; to be taken before it is sent for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(u64);
+
+/// An own change under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[must_use = "what it touches is not used until it is ended"]
+pub struct OwnChange {
+    id: u64,
+    stamp: Stamp,
+    touches: SmallVec<[Touch; 4]>,
+}
+
+/// What is held after an own change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// What of its touches is still held, so that what is remembered can be corrected.
+    pub kept: SmallVec<[Touch; 4]>,
+    /// What of each of its answer's grants may be remembered.
+    pub granted: SmallVec<[Leases; 4]>,
+}
 
 // === impl Holder ===
 
 impl Holder {
-    /// Holds nothing yet.
+    /// Holds nothing, and is granted nothing before [`Self::begin`].
     pub fn new() -> Self {
-        Self {
-            term: Duration::ZERO,
-            valid_until: None,
-            clock: 0,
-            recent: VecDeque::new(),
-            forgotten_at: 0,
-            held: HashMap::new(),
-        }
+        Self::default()
     }
 
-    /// A session begins whose leases last for `term`; those of an earlier one are gone. Everything that is
-    /// remembered must be forgotten.
+    /// The server's welcome on the control stream, whether the session is new or goes on: its leases last
+    /// for `term`, those of before are gone. Everything that is remembered must be forgotten.
     pub fn begin(&mut self, term: Duration) {
-        self.term = term;
-        self.forget();
+        self.lapse();
+        self.term = Some(term);
     }
 
-    /// The session's connection is gone, or the session is: nothing may be used any more, and everything
-    /// that is remembered must be forgotten.
+    /// The control stream is gone, or the session is: nothing may be used any more, everything that is
+    /// remembered must be forgotten, and nothing is granted before the next welcome.
     pub fn forget(&mut self) {
-        self.valid_until = None;
-        self.held.clear();
-        self.recent.clear();
-        self.clock += 1;
-        self.forgotten_at = self.clock;
+        self.lapse();
+        self.term = None;
     }
 
     /// A request that was sent at `sent` has been answered. Whether everything that is remembered must be
     /// forgotten: the term was over in between, and the server may have given the leases to others.
     #[must_use]
     pub fn extend(&mut self, now: Duration, sent: Duration) -> bool {
-        let until = (sent + self.term).saturating_sub(MARGIN);
+        let Some(term) = self.term else { return false };
+        let until = (sent + term).saturating_sub(MARGIN);
         let lapsed = self.valid_until.is_some_and(|valid| valid <= now);
         if lapsed {
-            self.forget();
+            self.lapse();
         }
         if until > now {
             self.valid_until = self.valid_until.max(Some(until));
@@ -84,34 +116,83 @@ impl Holder {
 
     /// An answer to a request of `stamp` granted `leases` on a file: what of it may be remembered.
     pub fn grant(&mut self, now: Duration, stamp: Stamp, ino: InodeNo, leases: Leases) -> Leases {
-        if stamp.0 < self.forgotten_at || !self.is_valid(now) {
-            return Leases::empty();
-        }
-        let since = self.recent.iter().rev().take_while(|(at, ..)| *at > stamp.0);
-        let gone = since
-            .filter(|(_, touched, _)| *touched == ino)
-            .fold(Leases::empty(), |all, (.., leases)| all | *leases);
-        let granted = leases - gone;
-        if !granted.is_empty() {
-            *self.held.entry(ino).or_insert(Leases::empty()) |= granted;
-        }
+        let granted = self.grantable(now, stamp, (ino, leases));
+        self.hold((ino, granted));
         granted
     }
 
     /// The server takes leases back. What they covered must be forgotten before they are returned.
     pub fn recall(&mut self, ino: InodeNo, leases: Leases) {
-        self.take(ino, leases);
+        self.take((ino, leases));
     }
 
-    /// This client changes what the leases cover; to be called when it asks for the change, and again when
-    /// that is answered, before anybody is told.
-    pub fn change(&mut self, ino: InodeNo, leases: Leases) {
-        self.take(ino, leases);
+    /// What is remembered under these leases was evicted; they are to be returned when there is time.
+    pub fn release(&mut self, ino: InodeNo, leases: Leases) {
+        self.take((ino, leases));
+    }
+
+    /// This client is about to ask for a change of this: it is not used, and nothing is granted on it, until
+    /// the change is ended. Others may see the change before this client does.
+    pub fn begin_change(&mut self, touches: &[Touch]) -> OwnChange {
+        self.last_change += 1;
+        let change = self.last_change;
+        for (ino, leases) in touches.iter().copied() {
+            let held = self.held.get(&ino).copied().unwrap_or(Leases::empty());
+            let others = self.changing.entry(ino).or_default();
+            let mut intact = held & leases;
+            for other in others.iter_mut().filter(|other| other.change != change) {
+                other.intact -= leases;
+                intact -= other.leases;
+            }
+            others.push(Changing { change, leases, intact });
+        }
+        OwnChange { id: change, stamp: self.stamp(), touches: touches.into() }
+    }
+
+    /// An own change was answered (with an error, too), or its session is over. To be called before anybody
+    /// is told. `corrects` are the kinds of lease under which the caller corrects its memory by what it
+    /// knows the change did; what is remembered under others, and where [`Ended::kept`] does not name it,
+    /// must be forgotten. `grants` came with the answer.
+    pub fn end_change(
+        &mut self,
+        now: Duration,
+        own: OwnChange,
+        corrects: Leases,
+        grants: &[Touch],
+    ) -> Ended {
+        let mut ended = Ended::default();
+        for (ino, leases) in &own.touches {
+            let Some(changing) = self.changing.get_mut(ino) else { continue };
+            let intact = changing
+                .iter()
+                .filter(|changing| changing.change == own.id)
+                .fold(Leases::all(), |intact, changing| intact & changing.intact);
+            changing.retain(|changing| changing.change != own.id);
+            if changing.is_empty() {
+                self.changing.remove(ino);
+            }
+            let kept = intact & corrects & *leases;
+            if !kept.is_empty() {
+                ended.kept.push((*ino, kept));
+            }
+        }
+        let grantable = |touch: &Touch| self.grantable(now, own.stamp, *touch);
+        ended.granted = grants.iter().map(grantable).collect();
+        // What was asked for while it was under way is not remembered, whatever is kept.
+        for touch in own.touches {
+            self.take(touch);
+        }
+        let granted = grants.iter().map(|(ino, _)| *ino).zip(ended.granted.iter().copied());
+        for touch in granted.chain(ended.kept.iter().copied()).collect::<SmallVec<[_; 4]>>() {
+            self.hold(touch);
+        }
+        ended
     }
 
     /// Whether all of `leases` on the file are held now.
     pub fn holds(&self, now: Duration, ino: InodeNo, leases: Leases) -> bool {
-        self.is_valid(now) && self.held.get(&ino).is_some_and(|held| held.contains(leases))
+        let held = self.held.get(&ino).copied().unwrap_or(Leases::empty());
+        self.is_valid(now) && held.contains(leases) && !self.is_changing((ino, leases))
     }
 
     /// Whether anything is held, so that the term is worth extending.
@@ -124,13 +205,54 @@ impl Holder {
         self.valid_until.is_some_and(|until| now < until)
     }
 
-    fn take(&mut self, ino: InodeNo, leases: Leases) {
+    fn lapse(&mut self) {
+        self.valid_until = None;
+        self.held.clear();
+        self.taken.clear();
+        self.recent.clear();
+        for changing in self.changing.values_mut().flatten() {
+            changing.intact = Leases::empty();
+        }
         self.clock += 1;
-        self.recent.push_back((self.clock, ino, leases));
+        self.forgotten_at = self.clock;
+    }
+
+    fn is_changing(&self, (ino, leases): Touch) -> bool {
+        let changing = self.changing.get(&ino).into_iter().flatten();
+        changing.fold(Leases::empty(), |all, own| all | own.leases).intersects(leases)
+    }
+
+    fn grantable(&self, now: Duration, stamp: Stamp, (ino, leases): Touch) -> Leases {
+        if stamp.0 < self.forgotten_at || !self.is_valid(now) {
+            return Leases::empty();
+        }
+        let taken = self.taken.get(&ino).filter(|(at, _)| *at > stamp.0);
+        let changing = self.changing.get(&ino).into_iter().flatten();
+        let left = leases - taken.map_or(Leases::empty(), |(_, taken)| *taken);
+        changing.fold(left, |left, own| left - own.leases)
+    }
+
+    fn hold(&mut self, (ino, leases): Touch) {
+        if !leases.is_empty() {
+            *self.held.entry(ino).or_insert(Leases::empty()) |= leases;
+        }
+    }
+
+    fn take(&mut self, (ino, leases): Touch) {
+        self.clock += 1;
+        let (at, taken) = self.taken.entry(ino).or_insert((0, Leases::empty()));
+        (*at, *taken) = (self.clock, *taken | leases);
+        self.recent.push_back((self.clock, ino));
         if self.recent.len() > RECENT
-            && let Some((at, ..)) = self.recent.pop_front()
+            && let Some((at, ino)) = self.recent.pop_front()
         {
             self.forgotten_at = self.forgotten_at.max(at);
+            if self.taken.get(&ino).is_some_and(|(last, _)| *last == at) {
+                self.taken.remove(&ino);
+            }
+        }
+        for changing in self.changing.get_mut(&ino).into_iter().flatten() {
+            changing.intact -= leases;
         }
         if let Some(held) = self.held.get_mut(&ino) {
             *held -= leases;
@@ -138,11 +260,5 @@ impl Holder {
                 self.held.remove(&ino);
             }
         }
-    }
-}
-
-impl Default for Holder {
-    fn default() -> Self {
-        Self::new()
     }
 }

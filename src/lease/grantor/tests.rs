@@ -1,0 +1,1 @@
+//! What the grantor does, event by event.
