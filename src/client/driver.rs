@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lane::{Generation, Greeting, OpenLane, Reports, Told};
+use super::leases::{Answered, NodeLeases};
 use super::quiet::Quiet;
 use super::reach::{Loss, Reach};
 use super::said::say;
 use super::session::{Action, Event, Lane, Session, Submission};
+use crate::clock;
 use crate::membership::{Member, View};
 use crate::net::{Connector, Fate, Pulse};
 use crate::telemetry::metrics;
@@ -28,7 +30,7 @@ const IDLE: Duration = Duration::from_secs(60);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a caller is answered through.
-pub(super) type Answering = oneshot::Sender<Result<Outcome, Errno>>;
+pub(super) type Answering = oneshot::Sender<Answered<Outcome>>;
 
 /// What callers ask of the task.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ pub(super) struct Driver {
     reach: Reach,
     pulse: Pulse,
     quiet: Quiet,
+    leases: NodeLeases,
     verdict: Option<Errno>,
     callers: HashMap<RequestId, Answering>,
     control: Option<OpenLane>,
@@ -79,6 +82,7 @@ impl Driver {
         view: watch::Receiver<View>,
         session: Session,
         quiet: Quiet,
+        leases: NodeLeases,
     ) -> Self {
         let now = now();
         let (reports, told) = mpsc::unbounded_channel();
@@ -91,6 +95,7 @@ impl Driver {
             reach: Reach::new(now),
             pulse: Pulse::default(),
             quiet,
+            leases,
             verdict: None,
             callers: HashMap::new(),
             control: None,
@@ -141,9 +146,10 @@ impl Driver {
                 break;
             }
         }
+        self.leases.end();
         commands.close();
         for (_, answering) in self.callers.drain() {
-            drop(answering.send(Err(Errno::HostDown)));
+            drop(answering.send(Answered::without(Err(Errno::HostDown))));
         }
         if let Some(control) = self.control.take() {
             control.finish(GOODBYE).await;
@@ -178,18 +184,25 @@ impl Driver {
         let now = now();
         match told {
             Told::Reply(reply) => self.step(Event::Reply(reply)),
+            Told::Recall(recall) => {
+                let given_back = self.leases.give_back(recall);
+                if let Some(open) = self.lane(lane) {
+                    open.send(ClientMessage::Return(given_back));
+                }
+            }
             Told::Up(welcome) => {
                 if lane == Lane::Control {
                     tracing::debug!("connected to {} ({})", welcome.name, welcome.software);
                     self.reach.note_connected(now);
                     self.judge(now);
+                    self.leases.begin(&welcome);
                 }
                 self.step(Event::Up(lane, welcome));
             }
             Told::Down(loss) => {
                 tracing::debug!("{lane:?} connection to node {}: {loss}", self.node.short());
                 *self.lane(lane) = None;
-                self.step(Event::Down(lane));
+                self.go_down(lane);
                 match lane {
                     Lane::Control => self.lose(now, &loss),
                     // The host's silence concerns both connections; anything else only this one.
@@ -254,12 +267,15 @@ impl Driver {
                 None => {}
             }
         } else if !wanted {
+            if self.last_use + IDLE <= now && self.leases.was_used() {
+                self.last_use = now;
+            }
             let idle_at = self.last_use + IDLE;
             if idle_at <= now {
                 // The session owns nothing: the server need not wait for its lease to end.
                 if let Some(control) = self.control.take() {
                     tokio::spawn(control.finish(GOODBYE));
-                    self.step(Event::Down(Lane::Control));
+                    self.go_down(Lane::Control);
                 }
                 self.give_up_connections(now, "nothing is asked of it");
             } else {
@@ -268,6 +284,14 @@ impl Driver {
         }
         if self.session.wants_bulk() && self.bulk.is_none() && self.session.is_up(Lane::Control) {
             if self.bulk_after <= now { self.connect(Lane::Bulk) } else { also(self.bulk_after) }
+        }
+        if let Some(due) = self.session.renewal_due().filter(|_| self.leases.is_holding()) {
+            let left = due.saturating_sub(clock::since_boot());
+            if left.is_zero() {
+                self.step(Event::Renew);
+            }
+            let at = now + if left.is_zero() { self.session.renewal_interval() } else { left };
+            wake = Some(wake.map_or(at, |wake| wake.min(at)));
         }
         // A connection that is being made waits for an answer, too; between two attempts nothing can come.
         let dialling = !self.session.is_up(Lane::Control);
@@ -281,7 +305,7 @@ impl Driver {
     fn connect(&mut self, lane: Lane) {
         let Some(member) = self.member() else { return };
         self.generation += 1;
-        let hello = self.greeting.hello(lane, self.session.identity());
+        let hello = self.greeting.hello(lane, self.leases.features(), self.session.identity());
         let open = OpenLane::begin(
             Arc::clone(&self.connector),
             member,
@@ -306,12 +330,20 @@ impl Driver {
 
     fn cut(&mut self, lane: Lane) {
         if self.lane(lane).take().is_some() {
-            self.step(Event::Down(lane));
+            self.go_down(lane);
         }
     }
 
+    /// A connection is gone: what was remembered because of it goes first.
+    fn go_down(&mut self, lane: Lane) {
+        if lane == Lane::Control {
+            self.leases.end();
+        }
+        self.step(Event::Down(lane));
+    }
+
     fn step(&mut self, event: Event) {
-        for action in self.session.step(now(), event) {
+        for action in self.session.step(now(), clock::since_boot(), event) {
             self.execute(action);
         }
     }
@@ -332,9 +364,16 @@ impl Driver {
                     open.send(ClientMessage::Cancel(id));
                 }
             }
-            Action::Answer(id, result) => {
+            Action::Renew(id) => {
+                if let Some(open) = &self.control {
+                    metrics::CLIENT_RENEWALS_SENT.add_one();
+                    open.send(ClientMessage::Renew(id));
+                }
+            }
+            Action::Extended(sent) => self.leases.extend(sent),
+            Action::Answer(id, answer) => {
                 if let Some(answering) = self.callers.remove(&id) {
-                    drop(answering.send(result)); // a caller that is gone gave up
+                    drop(answering.send(answer)); // a caller that is gone gave up
                 }
             }
             Action::Close(lane) => {

@@ -22,8 +22,8 @@ use crate::sync::Mutex;
 use crate::telemetry::metrics;
 use crate::types::{Epoch, ExportId, Incarnation, Leases, RequestId, SessionId, Verifier};
 use crate::wire::{
-    ClientMessage, Failure, Hello, MAX_MESSAGE, ProtocolCode, Refusal, Reply, ServerMessage,
-    Versions, Welcome,
+    ClientMessage, Failure, Hello, MAX_MESSAGE, ProtocolCode, Recall, Refusal, Reply,
+    ServerMessage, Versions, Welcome,
 };
 
 /// Between pings on a connection, and how long one may remain without an answer. It finds peers whose
@@ -42,6 +42,8 @@ pub(super) enum Told {
     Up(Arc<Welcome>),
     /// A reply came.
     Reply(Reply),
+    /// The server asks for leases back.
+    Recall(Recall),
     /// It is over; nothing follows.
     Down(Loss),
 }
@@ -72,10 +74,15 @@ pub(super) struct OpenLane {
 
 impl Greeting {
     /// The greeting of a connection, to go on with a session if there is one.
-    pub(super) fn hello(&self, purpose: Lane, session: Option<(SessionId, Epoch)>) -> Hello {
+    pub(super) fn hello(
+        &self,
+        purpose: Lane,
+        features: u64,
+        session: Option<(SessionId, Epoch)>,
+    ) -> Hello {
         Hello {
             versions: Versions::OURS,
-            features: 0,
+            features,
             incarnation: self.incarnation,
             session: session.map(|(session, _)| session),
             last_epoch: session.map(|(_, epoch)| epoch),
@@ -219,8 +226,8 @@ async fn listen(mut replies: Streaming<v1::Reply>, report: impl Fn(Told), fate: 
         match (ServerMessage::try_from(reply), id) {
             (Ok(ServerMessage::Reply(reply)), _) => report(Told::Reply(reply)),
             (Ok(ServerMessage::Refused(refusal)), _) => return Loss::Ended(refusal.to_string()),
-            // This client asks for no leases, so there is nothing to give back.
-            (Ok(ServerMessage::Recall(_) | ServerMessage::Welcome(_)), _) => {}
+            (Ok(ServerMessage::Recall(recall)), _) => report(Told::Recall(recall)),
+            (Ok(ServerMessage::Welcome(_)), _) => {}
             // Only its own request is concerned, if it says which.
             (Err(malformed), Some(id)) => {
                 let refusal = Refusal::new(ProtocolCode::Malformed, malformed.to_string());

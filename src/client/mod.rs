@@ -5,12 +5,16 @@
 //! tried and when it is away (`reach`), and up to two connections (`lane`). Nodes share nothing, so that
 //! one cannot delay another.
 //!
+//! What is remembered under leases is kept by a [`LeaseKeeper`], which is told when they begin, last,
+//! are taken back and end.
+//!
 //! Not here: caching, and the meaning of what is asked.
 //!
 //! Lock order: `Peers::nodes` is the only lock, held for a look into a map.
 
 mod driver;
 mod lane;
+mod leases;
 mod patience;
 mod peers;
 mod quiet;
@@ -22,6 +26,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use leases::{Answered, Keeper, LeaseKeeper, SessionLeases};
 pub use patience::{Interrupted, Patience};
 pub use peers::{Peers, PeersConfig};
 pub use quiet::OnContact;

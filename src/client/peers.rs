@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::Patience;
 use super::driver::{Command, Driver};
 use super::lane::Greeting;
+use super::leases::{Answered, Keeper, NodeLeases};
 use super::quiet::{OnContact, Quiet};
 use super::session::{Ask, Limits, RequestIds, Session, Submission};
 use crate::membership::View;
@@ -42,6 +43,8 @@ pub struct PeersConfig {
     pub limits: Limits,
     /// Told what connections say of nodes.
     pub on_contact: Option<OnContact>,
+    /// Remembers what leases are granted on; without it none are asked for.
+    pub keeper: Option<Keeper>,
 }
 
 /// The sessions with all nodes: made when a node is first asked, ended when it leaves the cluster.
@@ -80,6 +83,7 @@ impl PeersConfig {
             software: concat!("mfs ", env!("CARGO_PKG_VERSION")).to_owned(),
             limits: Limits::default(),
             on_contact: None,
+            keeper: None,
         }
     }
 }
@@ -135,16 +139,31 @@ impl Peers {
         call: C,
         patience: &Patience,
     ) -> Result<C::Output, Errno> {
-        let outcome = match call.into() {
+        self.call_leased(node, caller, call, patience).await.result
+    }
+
+    /// As [`Self::call`]; also says which leases came with the answer. They count from the moment before
+    /// the call, and only if the keeper was not told anything else since.
+    pub async fn call_leased<C: Call>(
+        &self,
+        node: NodeId,
+        caller: &Caller,
+        call: C,
+        patience: &Patience,
+    ) -> Answered<C::Output> {
+        let Answered { result, leases, is_final } = match call.into() {
             Operation::SetLock(set) if set.wait && set.kind != LockKind::Unlock => {
-                self.wait_for_lock(node, caller, set, patience).await?
+                Answered::without(self.wait_for_lock(node, caller, set, patience).await)
             }
-            operation => self.operate(node, caller, operation, patience).await?,
+            operation => self.operate(node, caller, operation, patience).await,
         };
-        C::answer(outcome).ok_or_else(|| {
-            tracing::error!("node {} answered something else than was asked", node.short());
-            Errno::Io
-        })
+        let result = result.and_then(|outcome| {
+            C::answer(outcome).ok_or_else(|| {
+                tracing::error!("node {} answered something else than was asked", node.short());
+                Errno::Io
+            })
+        });
+        Answered { result, leases, is_final }
     }
 
     /// The root of the node's tree, as it was when the session began.
@@ -152,7 +171,7 @@ impl Peers {
     /// # Errors
     /// As [`Self::call`].
     pub async fn root(&self, node: NodeId, patience: &Patience) -> Result<Entry, Errno> {
-        match self.ask(node, &Caller::root(), Ask::Root, patience).await? {
+        match self.ask(node, &Caller::root(), Ask::Root, patience).await.result? {
             Outcome::Entry(root) => Ok(root),
             _ => Err(Errno::Io),
         }
@@ -186,7 +205,7 @@ impl Peers {
         loop {
             let began = tokio::time::Instant::now();
             let attempt = Operation::from(SetLock { wait, ..set.clone() });
-            match self.operate(node, caller, attempt, patience).await {
+            match self.operate(node, caller, attempt, patience).await.result {
                 Err(Errno::Again) if !wait => wait = true,
                 Err(Errno::Again) if began.elapsed() < LOCK_PAUSE => {
                     tokio::time::sleep(LOCK_PAUSE).await;
@@ -206,14 +225,14 @@ impl Peers {
         caller: &Caller,
         operation: Operation,
         patience: &Patience,
-    ) -> Result<Outcome, Errno> {
+    ) -> Answered<Outcome> {
         let position = operation.index();
         let writes = matches!(operation, Operation::Write(_));
-        let result = self.ask(node, caller, Ask::Operation(operation), patience).await;
-        match &result {
+        let answer = self.ask(node, caller, Ask::Operation(operation), patience).await;
+        match &answer.result {
             Err(Errno::HostDown | Errno::TimedOut | Errno::Intr) => {
                 metrics::CLIENT_REQUESTS_ABANDONED.add_one(position);
-                return result;
+                return answer;
             }
             Ok(Outcome::Data(read)) => metrics::CLIENT_READ_BYTES.add(read.data.len() as u64),
             Ok(Outcome::Written(written)) if writes => {
@@ -222,7 +241,7 @@ impl Peers {
             _ => {}
         }
         metrics::CLIENT_REPLIES_RECEIVED.add_one(position);
-        result
+        answer
     }
 
     async fn ask(
@@ -231,15 +250,18 @@ impl Peers {
         caller: &Caller,
         ask: Ask,
         patience: &Patience,
-    ) -> Result<Outcome, Errno> {
+    ) -> Answered<Outcome> {
         let _waiting = metrics::CLIENT_REQUESTS_WAITING.hold();
-        let door = self.door(node)?;
+        let door = match self.door(node) {
+            Ok(door) => door,
+            Err(errno) => return Answered::without(Err(errno)),
+        };
         let id = door.ids.draw();
         let caller = Arc::new(caller.clone());
         let submission = Submission { id, caller, ask, patience: patience.limit() };
         let (answering, mut answer) = oneshot::channel();
         if door.commands.send(Command::Submit(submission, answering)).is_err() {
-            return Err(Errno::HostDown); // the node left the cluster this moment
+            return Answered::without(Err(Errno::HostDown)); // the node left the cluster this moment
         }
         let mut waiting = Waiting { door: &door, id, answered: false };
         loop {
@@ -247,11 +269,11 @@ impl Peers {
                 biased;
                 result = &mut answer => {
                     waiting.answered = true;
-                    return result.unwrap_or(Err(Errno::HostDown));
+                    return result.unwrap_or(Answered::without(Err(Errno::HostDown)));
                 }
                 () = tokio::time::sleep(INTERRUPT_POLL), if patience.interrupted.is_some() => {
                     if patience.is_interrupted() {
-                        return Err(Errno::Intr);
+                        return Answered::unknown(Errno::Intr);
                     }
                 }
             }
@@ -284,6 +306,7 @@ impl Peers {
             self.view.clone(),
             Session::new(self.config.limits, ids.clone()),
             Quiet::new(node, self.config.on_contact.clone()),
+            NodeLeases::new(node, self.config.keeper.clone()),
         );
         let (commands, received) = mpsc::unbounded_channel();
         self.runtime.spawn(driver.run(received));

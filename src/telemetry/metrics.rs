@@ -79,6 +79,13 @@ metrics! {
     CLIENT_RECLAIMS_FAILED: Counter = "mfs_client_reclaims_failed_total",
         Counter, Count, Stable, Both;
 
+    /// Recalls of leases received from nodes; each is answered at once.
+    CLIENT_RECALLS_RECEIVED: Counter = "mfs_client_recalls_received_total",
+        Counter, Count, Experimental, Both;
+    /// Renewals sent to nodes, because leases were held and nothing else was to be said.
+    CLIENT_RENEWALS_SENT: Counter = "mfs_client_renewals_sent_total",
+        Counter, Count, Experimental, Both;
+
     // The server of the file service.
 
     /// Requests received from peers and from mounts of this node, by operation.

@@ -6,8 +6,9 @@ use std::time::Instant;
 use super::nature::{self, Class};
 use super::requests::{Item, Role};
 use super::{Action, Ask, Lane, Session, Submission};
+use crate::client::Answered;
 use crate::net::Deadline;
-use crate::types::op::Operation;
+use crate::types::op::{Operation, Outcome};
 use crate::types::{Caller, Errno, RequestId};
 
 // === impl Session ===
@@ -29,7 +30,7 @@ impl Session {
         }
         if let (Some(errno), Some(_)) = (self.away, patience) {
             self.give_up(id, out);
-            out.push(Action::Answer(id, Err(errno)));
+            out.push(Action::Answer(id, Answered::without(Err(errno))));
         }
     }
 
@@ -70,8 +71,9 @@ impl Session {
                 }
             }
             Some(Role::Call { .. }) => {
+                let answer = self.unanswered(id, Errno::TimedOut);
                 self.give_up(id, out);
-                out.push(Action::Answer(id, Err(Errno::TimedOut)));
+                out.push(Action::Answer(id, answer));
             }
             Some(Role::GivenUp | Role::Cleanup) | None => {}
         }
@@ -118,6 +120,9 @@ impl Session {
 
     pub(super) fn down(&mut self, lane: Lane) {
         self.set_up(lane, false);
+        if lane == Lane::Control {
+            self.renewals.clear();
+        }
         for id in self.requests.flying_on(lane) {
             match self.requests.get(id).map(|item| item.role) {
                 Some(Role::GivenUp) => self.settle_given_up(id),
@@ -133,9 +138,18 @@ impl Session {
         for id in self.requests.ids() {
             let role = self.requests.get(id).map(|item| item.role);
             if let Some(Role::Call { patience: Some(_) }) = role {
+                let answer = self.unanswered(id, errno);
                 self.give_up(id, out);
-                out.push(Action::Answer(id, Err(errno)));
+                out.push(Action::Answer(id, answer));
             }
+        }
+    }
+
+    /// What the caller of a request is told that has no reply.
+    fn unanswered(&self, id: RequestId, errno: Errno) -> Answered<Outcome> {
+        match self.requests.get(id).and_then(|item| item.sent) {
+            Some(_) => Answered::unknown(errno),
+            None => Answered::without(Err(errno)),
         }
     }
 }

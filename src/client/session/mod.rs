@@ -18,6 +18,7 @@ mod locks;
 pub(super) mod nature;
 mod opens;
 mod reclaim;
+mod renewal;
 mod replies;
 mod requests;
 mod sending;
@@ -25,6 +26,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +35,7 @@ use self::nature::Class;
 use self::opens::Opens;
 use self::requests::Requests;
 use self::slots::Slots;
+use crate::client::Answered;
 use crate::types::op::{Operation, Outcome};
 use crate::types::{Caller, Epoch, Errno, OpenId, RequestId, SessionId, Verifier};
 use crate::wire::{Refusal, Reply, Request, Welcome};
@@ -82,6 +85,8 @@ pub enum Event {
     Down(Lane),
     /// A reply came.
     Reply(Reply),
+    /// Something is held on lease, and nothing else was sent for a while.
+    Renew,
     /// The node is away: callers are told so at once, except those that wait for ever.
     Away(Errno),
     /// The node may be there again.
@@ -104,8 +109,12 @@ pub enum Action {
     },
     /// Tell the server that nobody waits for this request any more.
     Cancel(Lane, RequestId),
-    /// Tell the caller.
-    Answer(RequestId, Result<Outcome, Errno>),
+    /// Tell the server that this client lives.
+    Renew(RequestId),
+    /// A request that was sent at this time has been answered; comes before its `Answer`.
+    Extended(Duration),
+    /// Tell the caller, with the leases that were granted.
+    Answer(RequestId, Answered<Outcome>),
     /// Cut the connection; `Down` follows.
     Close(Lane),
     /// Something happened that a person should be able to find out.
@@ -163,6 +172,12 @@ pub struct Session {
     slots: Slots,
     requests: Requests,
     opens: Opens,
+    /// Time since the machine was booted, of this step: the clock of leases.
+    boot: Duration,
+    /// When something was last sent.
+    last_sent: Duration,
+    /// Renewals that are not answered, and when they were sent.
+    renewals: HashMap<RequestId, Duration>,
 }
 
 /// How far the session is.
@@ -217,11 +232,15 @@ impl Session {
             slots: Slots::default(),
             requests: Requests::default(),
             opens: Opens::default(),
+            boot: Duration::ZERO,
+            last_sent: Duration::ZERO,
+            renewals: HashMap::new(),
         }
     }
 
-    /// Takes an event at `now`, and says what is to be done.
-    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
+    /// Takes an event at `now`, which is `boot` since the machine was booted, and says what is to be done.
+    pub fn step(&mut self, now: Instant, boot: Duration, event: Event) -> Vec<Action> {
+        self.boot = boot;
         let mut out = Vec::new();
         match event {
             Event::Submit(submission) => self.submit(now, submission, &mut out),
@@ -229,6 +248,7 @@ impl Session {
             Event::Up(lane, welcome) => self.up(now, lane, welcome, &mut out),
             Event::Down(lane) => self.down(lane),
             Event::Reply(reply) => self.reply(reply, &mut out),
+            Event::Renew => self.renew(&mut out),
             Event::Away(errno) => self.go_away(errno, &mut out),
             Event::Back => self.away = None,
             Event::Tick => {}
@@ -263,7 +283,8 @@ impl Session {
     /// Whether something was sent that a node answers soon; a lock that is waited for is not.
     pub fn awaits_answer(&self) -> bool {
         let soon = [Class::Reclaim, Class::Control, Class::Bulk];
-        soon.into_iter().any(|class| self.requests.in_flight(class) > 0)
+        let waits = soon.into_iter().any(|class| self.requests.in_flight(class) > 0);
+        waits || !self.renewals.is_empty()
     }
 
     fn welcome(&self) -> Option<&Arc<Welcome>> {

@@ -8,6 +8,7 @@ use super::nature::{self, Class};
 use super::opens::OpenState;
 use super::requests::{Item, Role};
 use super::{Action, Ask, Lane, Note, RECLAIM_PATIENCE, Session, State};
+use crate::client::Answered;
 use crate::net::Deadline;
 use crate::types::op::Operation;
 use crate::types::{Errno, OpenId, RequestId};
@@ -93,7 +94,7 @@ impl Session {
                     self.requests.requeue(id);
                 } else {
                     out.push(Action::Note(Note::Unknown(operation.name())));
-                    out.push(Action::Answer(id, Err(Errno::Io)));
+                    out.push(Action::Answer(id, Answered::without(Err(Errno::Io))));
                     self.requests.remove(id);
                 }
             }

@@ -3,8 +3,9 @@
 use super::nature;
 use super::requests::Role;
 use super::{Action, Ask, Lane, Note, Session};
+use crate::client::Answered;
 use crate::types::op::{Operation, Outcome};
-use crate::types::{Errno, RequestId};
+use crate::types::{Errno, Leases, RequestId};
 use crate::wire::{Failure, ProtocolCode, Refusal, Reply};
 
 // === impl Session ===
@@ -13,12 +14,21 @@ impl Session {
     pub(super) fn reply(&mut self, reply: Reply, out: &mut Vec<Action>) {
         self.check_verifier(reply.verifier, out);
         // Unknown: the request was settled when its connection broke. Queued: likewise.
-        if self.requests.get(reply.id).is_none_or(|item| item.sent.is_none()) {
+        let Some(sent) = self.requests.get(reply.id).and_then(|item| item.sent) else {
+            if reply.result.is_ok()
+                && let Some(sent) = self.renewals.remove(&reply.id)
+            {
+                out.push(Action::Extended(sent));
+            }
             return;
+        };
+        // A server that refuses may not know the session any more.
+        if !matches!(reply.result, Err(Failure::Protocol(_))) {
+            out.push(Action::Extended(sent.at));
         }
         match reply.result {
-            Ok(outcome) => self.settle(reply.id, Ok(outcome), out),
-            Err(Failure::File(errno)) => self.settle(reply.id, Err(errno), out),
+            Ok(outcome) => self.settle(reply.id, Ok(outcome), reply.leases, out),
+            Err(Failure::File(errno)) => self.settle(reply.id, Err(errno), reply.leases, out),
             Err(Failure::Protocol(refusal)) => self.refused(reply.id, refusal, out),
         }
     }
@@ -28,6 +38,7 @@ impl Session {
         &mut self,
         id: RequestId,
         result: Result<Outcome, Errno>,
+        leases: Leases,
         out: &mut Vec<Action>,
     ) {
         let Some(item) = self.requests.remove(id) else { return };
@@ -43,7 +54,8 @@ impl Session {
                 if result.is_ok() && self.must_report_loss(operation) {
                     result = Err(Errno::Io);
                 }
-                out.push(Action::Answer(id, result));
+                let answer = Answered { result, leases, is_final: true };
+                out.push(Action::Answer(id, answer));
             }
             Role::GivenUp => {
                 if let (Ok(_), Some(undo)) = (&result, nature::undo_of(operation)) {
@@ -62,7 +74,7 @@ impl Session {
         let name = operation.name();
         match refusal.code {
             ProtocolCode::UnknownOpen if nature::must_happen(operation) => {
-                self.settle(id, Ok(Outcome::Done(())), out);
+                self.settle(id, Ok(Outcome::Done(())), Leases::empty(), out);
             }
             ProtocolCode::UnknownOpen => {
                 let first = !std::mem::replace(&mut item.reopened, true);
@@ -72,7 +84,7 @@ impl Session {
                     self.back_to_the_queue(id);
                     opens.into_iter().for_each(|open| self.reopen(open));
                 } else {
-                    self.settle(id, Err(Errno::BadF), out);
+                    self.settle(id, Err(Errno::BadF), Leases::empty(), out);
                 }
             }
             ProtocolCode::UnknownSession | ProtocolCode::StaleEpoch | ProtocolCode::Stopping => {
@@ -87,7 +99,7 @@ impl Session {
             }
             code => {
                 out.push(Action::Note(Note::Refused(name, refusal)));
-                self.settle(id, Err(errno_of(code)), out);
+                self.settle(id, Err(errno_of(code)), Leases::empty(), out);
             }
         }
     }

@@ -7,6 +7,7 @@ use super::nature::{self, Class};
 use super::opens::OpenState;
 use super::requests::{Role, Sent};
 use super::{Action, Ask, LOCK_WAIT, RECLAIM_PATIENCE, Session, State};
+use crate::client::Answered;
 use crate::net::Deadline;
 use crate::types::op::Outcome;
 use crate::types::{Caller, Epoch, RequestId};
@@ -43,7 +44,8 @@ impl Session {
             let (Ask::Operation(operation), Some(welcome)) = (&item.ask, self.welcome()) else {
                 let root = self.welcome().map(|welcome| welcome.root.clone());
                 self.requests.remove(id);
-                out.extend(root.map(|root| Action::Answer(id, Ok(Outcome::Entry(root)))));
+                let root = root.map(|root| Answered::without(Ok(Outcome::Entry(root))));
+                out.extend(root.map(|root| Action::Answer(id, root)));
                 continue;
             };
             let mut needed = nature::opens_of(operation).filter_map(|open| self.opens.state(open));
@@ -52,7 +54,7 @@ impl Session {
                     Some(OpenState::Reopening) => continue,
                     Some(OpenState::Lost(errno)) => {
                         if let Role::Call { .. } = item.role {
-                            out.push(Action::Answer(id, Err(errno)));
+                            out.push(Action::Answer(id, Answered::without(Err(errno))));
                         }
                         self.requests.remove(id);
                         continue;
@@ -79,21 +81,26 @@ impl Session {
             if let Some(patience) = patience {
                 self.requests.set_deadline(id, Deadline::after(now, patience));
             }
-            self.requests.mark_sent(id, Sent { once, clock: self.opens.clock() });
+            self.requests.mark_sent(id, Sent { once, clock: self.opens.clock(), at: self.boot });
             self.send(now, id, epoch, false, out);
         }
     }
 
     /// Sends a request, for the first time or again.
     pub(super) fn send(
-        &self,
+        &mut self,
         now: Instant,
         id: RequestId,
         epoch: Epoch,
         again: bool,
         out: &mut Vec<Action>,
     ) {
-        let Some(item) = self.requests.get(id) else { return };
+        self.last_sent = self.boot;
+        let boot = self.boot;
+        let Some(item) = self.requests.get_mut(id) else { return };
+        if let Some(sent) = &mut item.sent {
+            sent.at = boot;
+        }
         let (Ask::Operation(operation), Some(sent)) = (&item.ask, item.sent) else { return };
         let deadline = match item.class {
             Class::LockWait => Some(LOCK_WAIT),

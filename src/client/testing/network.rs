@@ -13,13 +13,14 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::server::Server;
+use super::server::{Server, entry};
 use crate::membership::{Member, MemberState, View};
 use crate::net::connect::Dialling;
 use crate::net::{ConnectError, Connector, IoStream};
 use crate::sync::Mutex;
-use crate::types::{NodeId, NodeName, NodeNumber};
-use crate::wire::{ClientMessage, Purpose, ServerMessage};
+use crate::types::op::Outcome;
+use crate::types::{Leases, NodeId, NodeName, NodeNumber, Verifier};
+use crate::wire::{ClientMessage, Purpose, Recall, Reply, ServerMessage};
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(crate) enum Fault {
     RestartBefore,
     /// mfsd is restarted when it is executed, before its reply.
     RestartAfter,
+    /// Leases are asked for when it is executed, before its reply.
+    RecallAfter,
 }
 
 /// How a node takes connections.
@@ -63,6 +66,9 @@ pub(crate) struct Node {
     frozen: watch::Sender<bool>,
     pub(crate) dialled: Mutex<u64>,
     incoming: mpsc::UnboundedSender<DuplexStream>,
+    /// The control stream that was opened last.
+    control: Mutex<Option<mpsc::UnboundedSender<Result<v1::Reply, Status>>>>,
+    recalls: Mutex<u64>,
 }
 
 /// All nodes.
@@ -92,6 +98,8 @@ impl Node {
             frozen: watch::channel(false).0,
             dialled: Mutex::default(),
             incoming,
+            control: Mutex::default(),
+            recalls: Mutex::default(),
         });
         let streams = UnboundedReceiverStream::new(streams).map(Ok::<_, std::io::Error>);
         let service = FilesServer::new(Service(Arc::clone(&node)));
@@ -121,6 +129,20 @@ impl Node {
     /// Answers nothing from now on, or everything again.
     pub(crate) fn hang(&self, hangs: bool) {
         self.hangs.send_replace(hangs);
+    }
+
+    /// Asks for leases on the file that all answers of the model server are about; says under which number.
+    pub(crate) fn recall(&self, leases: Leases) -> u64 {
+        let id = {
+            let mut recalls = self.recalls.lock();
+            *recalls += 1;
+            *recalls
+        };
+        let recall = Recall { id, files: vec![(entry("x").attr.ino, leases)], deadline_ms: 1_000 };
+        if let Some(control) = &*self.control.lock() {
+            drop(control.send(Ok(ServerMessage::Recall(recall).into())));
+        }
+        id
     }
 
     /// Lets something happen at the `nth` request, counted from now.
@@ -235,8 +257,27 @@ impl Files for Service {
         tokio::spawn(async move {
             while let Ok(Some(message)) = requests.message().await {
                 let answer = match ClientMessage::try_from(message) {
-                    Ok(ClientMessage::Hello(_)) => {
-                        ServerMessage::Welcome(Box::new(node.server.lock().welcome()))
+                    Ok(ClientMessage::Hello(hello)) => {
+                        if hello.purpose == Purpose::Control {
+                            *node.control.lock() = Some(replies.clone());
+                        }
+                        let mut welcome = node.server.lock().welcome();
+                        welcome.features &= hello.features;
+                        ServerMessage::Welcome(Box::new(welcome))
+                    }
+                    Ok(ClientMessage::Return(lease)) => {
+                        node.server.lock().returned.push(lease);
+                        continue;
+                    }
+                    Ok(ClientMessage::Renew(id)) => {
+                        if *node.hangs.borrow() {
+                            continue;
+                        }
+                        let mut server = node.server.lock();
+                        server.renewed += 1;
+                        let (verifier, leases) = (Verifier(server.verifier), Leases::empty());
+                        let result = Ok(Outcome::Done(()));
+                        ServerMessage::Reply(Reply { id, verifier, leases, result })
                     }
                     Ok(ClientMessage::Request(request)) => {
                         if *node.hangs.borrow() {
@@ -264,6 +305,7 @@ impl Files for Service {
                                 node.restart();
                                 return;
                             }
+                            Some(Fault::RecallAfter) => drop(node.recall(Leases::all())),
                             _ => {}
                         }
                         ServerMessage::Reply(reply)

@@ -13,7 +13,7 @@ use crate::types::{
     Attr, Epoch, Errno, FileId, FileKind, InodeNo, Leases, LockOwner, NodeId, NodeName, NodeNumber,
     OpenId, Sequence, SessionId, Slot, StatFs, Timestamp, Verifier,
 };
-use crate::wire::{Failure, ProtocolCode, Refusal, Reply, Request, Welcome};
+use crate::wire::{Failure, ProtocolCode, Refusal, Reply, Request, ReturnLease, Welcome};
 
 /// What a server does with requests.
 #[derive(Debug)]
@@ -28,6 +28,14 @@ pub(crate) struct Server {
     pub(crate) foreign_locks: HashSet<OpenId>,
     /// Files that are gone.
     pub(crate) gone: HashSet<FileId>,
+    /// The features that it has.
+    pub(crate) features: u64,
+    /// What it grants with every answer to a client that asked for leases.
+    pub(crate) leases: Leases,
+    /// What was given back to it.
+    pub(crate) returned: Vec<ReturnLease>,
+    /// How often a client said that it lives.
+    pub(crate) renewed: usize,
     cache: HashMap<Slot, (Sequence, Reply)>,
     /// What was executed, in order.
     pub(crate) done: Vec<Operation>,
@@ -71,6 +79,10 @@ impl Server {
             locks: HashSet::new(),
             foreign_locks: HashSet::new(),
             gone: HashSet::new(),
+            features: 0,
+            leases: Leases::empty(),
+            returned: Vec::new(),
+            renewed: 0,
             cache: HashMap::new(),
             done: Vec::new(),
         }
@@ -93,7 +105,7 @@ impl Server {
     pub(crate) fn welcome(&self) -> Welcome {
         Welcome {
             version: 1,
-            features: 0,
+            features: self.features,
             session: SessionId::new(self.session).expect("not 0"),
             resumed: true,
             trusts_root: true,
@@ -136,7 +148,7 @@ impl Server {
         let reply = Reply {
             id: request.id,
             verifier: Verifier(self.verifier),
-            leases: Leases::empty(),
+            leases: self.leases,
             result,
         };
         if let Some((slot, sequence)) = request.once {

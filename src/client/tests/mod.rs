@@ -2,3 +2,4 @@
 
 mod availability;
 mod faults;
+mod leases;

@@ -2,4 +2,5 @@
 
 mod model;
 mod random;
+mod renewal;
 mod stories;

@@ -12,7 +12,7 @@ use crate::client::session::{
 pub(super) use crate::client::testing::server::{Server, file};
 use crate::clock;
 use crate::types::op::{Operation, Outcome};
-use crate::types::{Caller, Errno, RequestId};
+use crate::types::{Caller, Errno, Leases, RequestId, Verifier};
 use crate::wire::{Reply, Request};
 
 /// One connection that is up: what is under way in each direction.
@@ -35,6 +35,10 @@ pub(super) struct World {
     pub(super) given_up: HashSet<RequestId>,
     pub(super) cancelled: Vec<RequestId>,
     pub(super) notes: Vec<Note>,
+    pub(super) renewals: Vec<RequestId>,
+    pub(super) extended: Vec<Duration>,
+    pub(super) leases: HashMap<RequestId, Leases>,
+    began: Instant,
 }
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,11 +59,20 @@ impl World {
             given_up: HashSet::new(),
             cancelled: Vec::new(),
             notes: Vec::new(),
+            renewals: Vec::new(),
+            extended: Vec::new(),
+            leases: HashMap::new(),
+            began: clock::now(),
         }
     }
 
+    /// The clock of leases, which began with the world.
+    pub(super) fn boot(&self) -> Duration {
+        self.now.duration_since(self.began)
+    }
+
     pub(super) fn step(&mut self, event: Event) {
-        for action in self.session.step(self.now, event) {
+        for action in self.session.step(self.now, self.boot(), event) {
             match action {
                 Action::Send { lane, request, .. } => self
                     .lines
@@ -71,7 +84,11 @@ impl World {
                     assert!(self.lines.contains_key(&lane));
                     self.cancelled.push(id);
                 }
-                Action::Answer(id, result) => {
+                Action::Renew(id) => self.renewals.push(id),
+                Action::Extended(sent) => self.extended.push(sent),
+                Action::Answer(id, answer) => {
+                    self.leases.insert(id, answer.leases);
+                    let result = answer.result;
                     assert!(!self.given_up.contains(&id), "{id} was given up, and answered");
                     let before = self.answers.insert(id, result);
                     assert_eq!(before, None, "{id} is answered twice");
@@ -133,6 +150,13 @@ impl World {
         let Some(reply) = reply else { return false };
         self.step(Event::Reply(reply));
         true
+    }
+
+    /// The server answers that it heard that the client lives.
+    pub(super) fn answer_renewal(&mut self, id: RequestId) {
+        let (verifier, leases) = (Verifier(self.server.verifier), Leases::empty());
+        let result = Ok(Outcome::Done(()));
+        self.step(Event::Reply(Reply { id, verifier, leases, result }));
     }
 
     /// The connection breaks; what is under way is lost in both directions.

@@ -1,0 +1,169 @@
+//! What the client's tasks tell the keeper of leases: what was granted lasts from when to when, and what
+//! the server takes back. What is remembered under leases is the keeper's own business.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::telemetry::metrics;
+use crate::types::op::Entry;
+use crate::types::{Errno, Leases, NodeId};
+use crate::wire::{Leased, Recall, ReturnLease, Welcome, features};
+
+/// Whoever remembers what leases were granted on. Called by the task of a node, in the order in which
+/// things happen there; must not block.
+pub trait LeaseKeeper: Send + Sync {
+    /// Whether leases on the files of this node are wanted.
+    fn wants(&self, node: NodeId) -> bool;
+
+    /// A connection is up whose answers may grant leases; what was remembered before is to be forgotten.
+    fn began(&self, node: NodeId, session: &SessionLeases);
+
+    /// A request that was sent at `sent` has been answered. Comes before the answer does.
+    fn extended(&self, node: NodeId, now: Duration, sent: Duration);
+
+    /// The server takes leases back: when this returns, nothing of it is used any more.
+    fn recall(&self, node: NodeId, files: &[Leased]);
+
+    /// The connection is gone: nothing may be used any more.
+    fn lost(&self, node: NodeId);
+
+    /// Whether anything is held, so that the term is worth renewing.
+    fn is_holding(&self, node: NodeId) -> bool;
+
+    /// Whether anything remembered was used since this was asked last: then the connection is not idle.
+    fn was_used(&self, node: NodeId) -> bool;
+}
+
+/// The leases of a session.
+#[derive(Debug, Clone)]
+pub struct SessionLeases {
+    /// How long they last from the sending of a request that was answered.
+    pub term: Duration,
+    /// This client's root is root there, too: it may use what others were told.
+    pub trusts_root: bool,
+    /// It goes on; what was sent in it before may still be executed.
+    pub is_resumed: bool,
+    /// The root of the node's tree.
+    pub root: Entry,
+}
+
+/// What a call brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered<T> {
+    /// The answer itself.
+    pub result: Result<T, Errno>,
+    /// The leases granted with it, also with an error.
+    pub leases: Leases,
+    /// Whether it is known what became of the operation. If not it may yet be executed, until the session
+    /// is over.
+    pub is_final: bool,
+}
+
+/// The keeper that a client was given.
+#[derive(Clone)]
+pub struct Keeper(pub Arc<dyn LeaseKeeper>);
+
+/// The leases on the files of one node, as its task sees them.
+#[derive(Debug)]
+pub(super) struct NodeLeases {
+    node: NodeId,
+    keeper: Option<Keeper>,
+    /// Whether the connection that is up grants any.
+    granting: bool,
+}
+
+// === impl Keeper ===
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keeper")
+    }
+}
+
+// === impl Answered ===
+
+impl<T> Answered<T> {
+    /// An answer that comes without leases; nothing will be done after it.
+    pub const fn without(result: Result<T, Errno>) -> Self {
+        Self { result, leases: Leases::empty(), is_final: true }
+    }
+
+    /// The caller does not wait any more for what was perhaps sent.
+    pub const fn unknown(errno: Errno) -> Self {
+        Self { result: Err(errno), leases: Leases::empty(), is_final: false }
+    }
+}
+
+// === impl NodeLeases ===
+
+impl NodeLeases {
+    pub(super) fn new(node: NodeId, keeper: Option<Keeper>) -> Self {
+        let keeper = keeper.filter(|keeper| keeper.0.wants(node));
+        Self { node, keeper, granting: false }
+    }
+
+    /// What the greeting asks for.
+    pub(super) const fn features(&self) -> u64 {
+        if self.keeper.is_some() { features::LEASES } else { 0 }
+    }
+
+    /// The control connection is up.
+    pub(super) fn begin(&mut self, welcome: &Welcome) {
+        self.end();
+        let Some(keeper) = &self.keeper else { return };
+        self.granting = welcome.features & features::LEASES != 0;
+        if self.granting {
+            let (term, trusts_root) = (welcome.lease_term, welcome.trusts_root);
+            keeper.0.began(
+                self.node,
+                &SessionLeases {
+                    term,
+                    trusts_root,
+                    is_resumed: welcome.resumed,
+                    root: welcome.root.clone(),
+                },
+            );
+        }
+    }
+
+    /// The control connection is gone, or about to go.
+    pub(super) fn end(&mut self) {
+        if let Some(keeper) = &self.keeper
+            && std::mem::take(&mut self.granting)
+        {
+            keeper.0.lost(self.node);
+        }
+    }
+
+    /// A request that was sent at `sent` has been answered.
+    pub(super) fn extend(&self, sent: Duration) {
+        if let Some(keeper) = self.active() {
+            keeper.0.extended(self.node, clock::since_boot(), sent);
+        }
+    }
+
+    /// Gives back what the server asks for; also what is not held, or the server would wait.
+    pub(super) fn give_back(&self, recall: Recall) -> ReturnLease {
+        metrics::CLIENT_RECALLS_RECEIVED.add_one();
+        if let Some(keeper) = self.active() {
+            keeper.0.recall(self.node, &recall.files);
+        }
+        ReturnLease { recall: recall.id, files: recall.files }
+    }
+
+    /// Whether there is something to renew.
+    pub(super) fn is_holding(&self) -> bool {
+        self.active().is_some_and(|keeper| keeper.0.is_holding(self.node))
+    }
+
+    /// Whether what is held was used since this was asked last.
+    pub(super) fn was_used(&self) -> bool {
+        self.active().is_some_and(|keeper| keeper.0.was_used(self.node))
+    }
+
+    fn active(&self) -> Option<&Keeper> {
+        self.keeper.as_ref().filter(|_| self.granting)
+    }
+}
