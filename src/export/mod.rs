@@ -43,6 +43,7 @@ mod readdir;
 mod sys;
 mod tenant;
 mod tree;
+mod watch;
 mod xattr;
 
 pub use abilities::Abilities;
@@ -51,6 +52,7 @@ pub use fd_budget::{FdBudget, FdSlot};
 pub use open_file::OpenFile;
 pub use pool::Pool;
 pub use tenant::Tenant;
+pub use watch::{Changed, LocalChanges, Watched};
 
 use file_id::{FileRef, Seal};
 use hidden::{Hidden, Reached};

@@ -128,6 +128,11 @@ impl OpenFile {
         &self.0.file
     }
 
+    /// The file's number.
+    pub fn number(&self) -> InodeNo {
+        self.0.number
+    }
+
     /// What it was opened for.
     pub fn access(&self) -> Access {
         self.0.access

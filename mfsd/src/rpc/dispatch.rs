@@ -11,9 +11,11 @@ use mfs::clock;
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
 use mfs::types::op::{GetAttr, LockKind, Operation, Outcome, SetLock};
-use mfs::types::{Caller, Epoch, Errno, InodeNo, OpenId, RequestId, Slot, Verifier};
+use mfs::types::{Caller, Epoch, Errno, InodeNo, Leases, OpenId, RequestId, Slot, Verifier};
 use mfs::wire::{Failure, ProtocolCode, Refusal, Request};
 
+use super::coherence::{ChangeHold, Coherence};
+use super::effects::Effects;
 use super::limits::Limits;
 use super::lock_waiters::{LockWaiters, Waiter};
 use super::open_table::Opening;
@@ -28,6 +30,7 @@ pub(super) struct Dispatch<T: Tree> {
     pub(super) epoch: Epoch,
     pub(super) verifier: Verifier,
     pub(super) limits: Limits,
+    pub(super) coherence: Arc<Coherence>,
     pub(super) locks: LockWaiters,
     /// All locks are going to be tried: asking once more changes nothing.
     pub(super) sweeping: AtomicBool,
@@ -44,6 +47,10 @@ struct Job<T: Tree> {
     sink: Sink,
     /// Set if the client gives the request up while it waits.
     given_up: Option<(RequestId, Arc<AtomicBool>)>,
+    /// What it changes, announced and admitted, until it is executed.
+    change: Option<ChangeHold>,
+    /// The files that it changes by their names have been announced, too.
+    extended: bool,
 }
 
 /// Who gets the answer.
@@ -117,8 +124,10 @@ impl<T: Tree> Dispatch<T> {
             until,
             sink,
             given_up,
+            change: None,
+            extended: false,
         };
-        session.share.lane.submit(Box::new(move || job.run()), |job| self.tree.spawn(job));
+        job.announce();
     }
 
     /// Gives up a request of `session` that waits for a lock.
@@ -244,7 +253,8 @@ fn enter<T: Tree>(
         )),
         (Err(_), _) => Failure::File(Errno::NFile),
     };
-    Sink { to: recipient, opening: None }.finish(session, Err(refused), Executed::No);
+    let sink = Sink { to: recipient, opening: None };
+    sink.finish(session, Err(refused), Leases::empty(), Executed::No);
     None
 }
 
@@ -256,6 +266,35 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 // === impl Job ===
 
 impl<T: Tree> Job<T> {
+    /// Begins it, as soon as no other session remembers what it changes.
+    fn announce(mut self) {
+        let effects = self.effects();
+        if effects.changes.is_empty() && effects.victims.is_empty() {
+            drop(effects);
+            return self.submit();
+        }
+        let touches = self.dispatch.touches(&self.session, &effects);
+        drop(effects);
+        let coherence = Arc::clone(&self.dispatch.coherence);
+        let change = coherence.change();
+        let (id, session) = (change.id(), self.session.id);
+        self.change = Some(change);
+        if let Some(job) = coherence.announce(id, session, touches, self, Self::submit) {
+            job.submit();
+        }
+    }
+
+    /// Runs it when its peer's lane has room.
+    fn submit(self) {
+        let (session, dispatch) = (Arc::clone(&self.session), Arc::clone(&self.dispatch));
+        session.share.lane.submit(Box::new(move || self.run()), |job| dispatch.tree.spawn(job));
+    }
+
+    /// What it changes and tells.
+    fn effects(&self) -> Effects<'_> {
+        Effects::of(&self.operation, self.session.owner.local)
+    }
+
     /// Executes the request; on a thread that may block.
     fn run(self) {
         if self.until.is_some_and(|until| clock::now() >= until) {
@@ -264,13 +303,29 @@ impl<T: Tree> Job<T> {
         if self.given_up.as_ref().is_some_and(|(_, flag)| flag.load(Ordering::Acquire)) {
             return self.finish(Err(Failure::File(Errno::Intr)), Executed::No);
         }
-        match self.operation.clone() {
-            Operation::SetLock(lock) => self.run_lock(lock),
-            operation => self.run_once(operation),
+        let Some(job) = self.extend() else { return };
+        match job.operation.clone() {
+            Operation::SetLock(lock) => job.run_lock(lock),
+            operation => job.run_once(operation),
         }
     }
 
-    fn run_once(self, operation: Operation) {
+    /// Announces the files that it changes by their names. `None` if they have to be waited for: it then
+    /// comes again.
+    fn extend(mut self) -> Option<Self> {
+        let Some(id) = self.change.as_ref().map(ChangeHold::id) else { return Some(self) };
+        if std::mem::replace(&mut self.extended, true) {
+            return Some(self);
+        }
+        let victims = self.dispatch.victims(&self.effects());
+        if victims.is_empty() {
+            return Some(self);
+        }
+        let coherence = Arc::clone(&self.dispatch.coherence);
+        coherence.extend(id, victims, self, Self::submit)
+    }
+
+    fn run_once(mut self, operation: Operation) {
         // Before: a release takes the open file, and its number, out of the table.
         let freed = match &operation {
             Operation::Release(release) => self.session.opens.lock().ino(release.open),
@@ -279,11 +334,31 @@ impl<T: Tree> Job<T> {
             }
             _ => None,
         };
+        let (answer, leases) = self.attempt_telling(operation);
+        // Before the answer: what comes after it finds the change done.
+        drop(self.change.take());
+        let dispatch = Arc::clone(&self.dispatch);
+        self.finish_with(answer, leases, Executed::Yes);
+        dispatch.released(freed);
+    }
+
+    /// Executes it, with what may be remembered of the answer.
+    fn attempt_telling(&self, operation: Operation) -> (Answer, Leases) {
+        let (dispatch, session, effects) = (&self.dispatch, &self.session, self.effects());
+        let telling = dispatch.begin_telling(session, &effects);
         let answer = self.attempt(operation);
         self.note(&answer);
-        let dispatch = Arc::clone(&self.dispatch);
-        self.finish(answer, Executed::Yes);
-        dispatch.released(freed);
+        if answer.is_ok() {
+            drop(dispatch.keep_changing(session, &effects));
+        }
+        if telling.is_some() || self.change.is_some() {
+            dispatch.notice();
+        }
+        let own = self.change.as_ref().map(ChangeHold::id);
+        let leases = telling.map_or(Leases::empty(), |telling| {
+            dispatch.end_telling(telling, session, own, &effects, &answer)
+        });
+        (answer, leases)
     }
 
     fn attempt(&self, operation: Operation) -> Answer {
@@ -357,18 +432,28 @@ impl<T: Tree> Job<T> {
     }
 
     fn finish(self, answer: Answer, executed: Executed) {
+        self.finish_with(answer, Leases::empty(), executed);
+    }
+
+    fn finish_with(self, answer: Answer, leases: Leases, executed: Executed) {
         if let Some((id, _)) = &self.given_up {
             self.session.waits.lock().remove(id);
         }
-        self.sink.finish(&self.session, answer, executed);
+        self.sink.finish(&self.session, answer, leases, executed);
     }
 }
 
 // === impl Sink ===
 
 impl Sink {
-    /// Gives the answer to all who are to have it.
-    fn finish<T: Tree>(self, session: &Session<T>, answer: Answer, executed: Executed) {
+    /// Gives the answer to all who are to have it, and the leases that were granted with it.
+    fn finish<T: Tree>(
+        self,
+        session: &Session<T>,
+        answer: Answer,
+        leases: Leases,
+        executed: Executed,
+    ) {
         if let Some((id, _)) = &self.opening
             && answer.is_err()
         {
@@ -376,18 +461,18 @@ impl Sink {
         }
         match self.to {
             // Nothing is being opened then: `enter` made it a recipient of the open's run.
-            Recipient::Sender(responder) => return responder.send(answer),
+            Recipient::Sender(responder) => return responder.send(answer, leases),
             Recipient::Slot(slot, run) => {
                 // What the protocol refused was not executed either.
                 if executed == Executed::No || matches!(answer, Err(Failure::Protocol(_))) {
                     session.replies.lock().forget(slot, &run);
                 }
-                run.finish(answer.clone());
+                run.finish(answer.clone(), leases);
             }
             Recipient::Opening => {}
         }
         if let Some((_, run)) = self.opening {
-            run.finish(answer);
+            run.finish(answer, leases);
         }
     }
 }

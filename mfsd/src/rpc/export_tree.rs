@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mfs::export;
-use mfs::export::{Export, OpenFile, Pool, Tenant};
+use mfs::export::{Export, LocalChanges, OpenFile, Pool, Tenant, Watched};
 use mfs::types::op::{Entry, Operation, Outcome};
-use mfs::types::{Caller, Errno, OpenId};
+use mfs::types::{Caller, Errno, FileId, FileName, InodeNo, OpenId};
 
 use super::tree::{Opens, Tree};
 
@@ -37,6 +37,7 @@ impl ExportTree {
 impl Tree for ExportTree {
     type Open = OpenFile;
     type Tenant = Tenant;
+    type Watched = Watched;
 
     fn root(&self) -> Result<Entry, Errno> {
         self.export.root()
@@ -57,6 +58,38 @@ impl Tree for ExportTree {
         opens: &dyn Opens<Self>,
     ) -> Result<Outcome, Errno> {
         self.export.execute(caller, operation, &Seen(opens))
+    }
+
+    fn number_of(&self, file: &FileId) -> Option<InodeNo> {
+        self.export.number_of(file)
+    }
+
+    fn number_of_name(&self, parent: &FileId, name: &FileName) -> Option<InodeNo> {
+        self.export.number_of_name(parent, name)
+    }
+
+    fn opened(open: &OpenFile) -> (&FileId, InodeNo) {
+        (open.file(), open.number())
+    }
+
+    fn is_watchable(&self) -> bool {
+        self.export.is_watchable()
+    }
+
+    fn watch(&self, file: &FileId) -> Watched {
+        self.export.watch(file)
+    }
+
+    fn covers(watched: &Watched, file: &FileId) -> bool {
+        watched.covers(file)
+    }
+
+    fn local_changes(&self) -> LocalChanges {
+        self.export.local_changes()
+    }
+
+    fn on_local_changes(&self, wake: Box<dyn Fn() + Send>) {
+        self.export.on_local_changes(wake);
     }
 
     fn rest(&self) {

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use mfs::export::{Changed, LocalChanges};
 use mfs::sync::{Condvar, Mutex};
-use mfs::types::op::{Entry, LockKind, Operation, Outcome, ReadData, Written};
-use mfs::types::{Attr, Caller, Errno, FileId, FileKind, InodeNo, LockOwner, OpenId, Timestamp};
+use mfs::types::op::{DirEntry, Entry, Listing, LockKind, Operation, Outcome, ReadData, Written};
+use mfs::types::{
+    Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, LockOwner, OpenId, Timestamp,
+};
 
 use super::tree::{Opens, Tree};
 
@@ -21,15 +24,28 @@ struct Shared {
     executed: AtomicUsize,
     gate: Mutex<bool>,
     opened: Condvar,
+    /// Local changes that were not read yet.
+    changes: Mutex<LocalChanges>,
+    wake: Mutex<Option<Box<dyn Fn() + Send>>>,
+    /// Local changes are not noticed at all.
+    unwatched: AtomicBool,
 }
 
 /// A file; open or not is the same here.
 #[derive(Clone)]
 pub(crate) struct FakeFile {
+    id: FileId,
     ino: InodeNo,
+    mode: Arc<AtomicUsize>,
     data: Arc<Mutex<Vec<u8>>>,
     lock: Arc<Mutex<Option<LockOwner>>>,
 }
+
+/// The one directory.
+pub(crate) const ROOT: &[u8] = b"/";
+
+/// Changes of this file are not noticed, unlike those of all others.
+pub(crate) const UNWATCHED: &[u8] = b"unwatched";
 
 /// Executing this name panics.
 pub(crate) const PANICS: &[u8] = b"panics";
@@ -66,6 +82,25 @@ impl FakeTree {
         }
     }
 
+    /// Goes without noticing local changes.
+    pub(crate) fn stop_watching(&self) {
+        self.0.unwatched.store(true, Ordering::Release);
+    }
+
+    /// Changes the attributes of a file as a process of the node would, or misses what was changed.
+    pub(crate) fn change_locally(&self, name: &'static [u8]) {
+        let ino = self.0.files.lock().get(name).map(|file| file.ino);
+        let mut changes = self.0.changes.lock();
+        match ino {
+            Some(ino) => changes.others.push(Changed { ino, names: false }),
+            None => changes.anything = true,
+        }
+        drop(changes);
+        if let Some(wake) = &*self.0.wake.lock() {
+            wake();
+        }
+    }
+
     fn entry(&self, name: &Bytes, make: bool) -> Result<(Entry, FakeFile), Errno> {
         match &name[..] {
             PANICS => panic!("on purpose"),
@@ -78,28 +113,50 @@ impl FakeTree {
             _ => {}
         }
         let mut files = self.0.files.lock();
-        let next = files.len() as u64 + 2;
-        let file = match (files.get(name), make) {
+        let next = match &name[..] {
+            ROOT => ROOT_NUMBER,
+            _ => ROOT_NUMBER + 1 + files.len() as u64,
+        };
+        let id = FileId::from_bytes(name.clone()).ok_or(Errno::Inval)?;
+        let file = match (files.get(name), make || name == ROOT) {
             (Some(file), _) => file.clone(),
             (None, false) => return Err(Errno::NoEnt),
             (None, true) => {
                 let ino = InodeNo::new(next).ok_or(Errno::Io)?;
-                let file = FakeFile { ino, data: Arc::default(), lock: Arc::default() };
+                let mode = Arc::new(AtomicUsize::new(0o644));
+                let (id, data, lock) = (id.clone(), Arc::default(), Arc::default());
+                let file = FakeFile { id, ino, mode, data, lock };
                 files.insert(name.clone(), file.clone());
                 file
             }
         };
-        let id = FileId::from_bytes(name.clone()).ok_or(Errno::Inval)?;
-        Ok((Entry { file: id, attr: attr(file.ino) }, file))
+        Ok((Entry { file: id, attr: attr(&file) }, file))
+    }
+
+    fn listing(&self) -> Listing {
+        let files = self.0.files.lock();
+        let listed = files.iter().filter(|(name, _)| *name != ROOT);
+        let entry = |(name, file): (&Bytes, &FakeFile)| {
+            Some(DirEntry {
+                name: FileName::parse(name.clone()).ok()?,
+                kind: FileKind::Regular,
+                ino: file.ino,
+                cookie: 1,
+                entry: Some(Entry { file: file.id.clone(), attr: attr(file) }),
+            })
+        };
+        Listing { entries: listed.filter_map(entry).collect(), end: true }
     }
 }
 
-fn attr(ino: InodeNo) -> Attr {
+const ROOT_NUMBER: u64 = 2;
+
+fn attr(file: &FakeFile) -> Attr {
     let time = Timestamp::default();
     Attr {
-        ino,
-        kind: FileKind::Regular,
-        mode: 0o644,
+        ino: file.ino,
+        kind: if file.id.as_bytes() == ROOT { FileKind::Directory } else { FileKind::Regular },
+        mode: file.mode.load(Ordering::Acquire) as u16,
         nlink: 1,
         uid: 0,
         gid: 0,
@@ -117,10 +174,45 @@ fn attr(ino: InodeNo) -> Attr {
 impl Tree for FakeTree {
     type Open = FakeFile;
     type Tenant = ();
+    type Watched = bool;
 
     fn root(&self) -> Result<Entry, Errno> {
-        let file = FileId::from_bytes(Bytes::from_static(b"/")).ok_or(Errno::Io)?;
-        Ok(Entry { file, attr: attr(InodeNo::FIRST.next()) })
+        Ok(self.entry(&Bytes::from_static(ROOT), true)?.0)
+    }
+
+    fn number_of(&self, file: &FileId) -> Option<InodeNo> {
+        match file.as_bytes().as_ref() {
+            ROOT => InodeNo::new(ROOT_NUMBER),
+            name => self.0.files.lock().get(name).map(|file| file.ino),
+        }
+    }
+
+    fn number_of_name(&self, _parent: &FileId, name: &FileName) -> Option<InodeNo> {
+        self.0.files.lock().get(name.as_bytes()).map(|file| file.ino)
+    }
+
+    fn opened(open: &FakeFile) -> (&FileId, InodeNo) {
+        (&open.id, open.ino)
+    }
+
+    fn is_watchable(&self) -> bool {
+        !self.0.unwatched.load(Ordering::Acquire)
+    }
+
+    fn watch(&self, _file: &FileId) -> bool {
+        self.is_watchable()
+    }
+
+    fn covers(watched: &bool, file: &FileId) -> bool {
+        *watched && file.as_bytes() != UNWATCHED
+    }
+
+    fn local_changes(&self) -> LocalChanges {
+        std::mem::take(&mut *self.0.changes.lock())
+    }
+
+    fn on_local_changes(&self, wake: Box<dyn Fn() + Send>) {
+        *self.0.wake.lock() = Some(wake);
     }
 
     fn tenant(&self) -> Arc<()> {
@@ -152,6 +244,23 @@ impl Tree for FakeTree {
                 Outcome::Attr(entry.attr)
             }
             Operation::GetAttr(op) => Outcome::Attr(self.entry(op.file.as_bytes(), false)?.0.attr),
+            Operation::SetAttributes(op) => {
+                let (_, file) = self.entry(op.file.as_bytes(), false)?;
+                if let Some(mode) = op.set.mode {
+                    file.mode.store(mode.into(), Ordering::Release);
+                }
+                Outcome::Attr(attr(&file))
+            }
+            Operation::Unlink(op) => {
+                let _ = self.entry(op.name.as_bytes(), false)?;
+                self.0.files.lock().remove(op.name.as_bytes());
+                Outcome::Done(())
+            }
+            Operation::GetXattr(_) => return Err(Errno::NoData),
+            Operation::ReadDir(op) => {
+                let _ = find(op.open)?;
+                Outcome::Listing(self.listing())
+            }
             // Every write appends, so that a second execution shows.
             Operation::Write(op) => {
                 find(op.open)?.data.lock().extend_from_slice(&op.data);

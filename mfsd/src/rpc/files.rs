@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mfs::clock;
+use mfs::lease::Terms;
 use mfs::telemetry::metrics as m;
 use mfs::types::op::Entry;
 use mfs::types::{Errno, NodeId, NodeName, NodeNumber};
 use mfs::wire::{
-    Hello, MAX_IO, MAX_MESSAGE, ProtocolCode, Refusal, VersionMismatch, Versions, Welcome,
+    Hello, MAX_IO, MAX_MESSAGE, ProtocolCode, Refusal, VersionMismatch, Versions, Welcome, features,
 };
 use mfs_proto::v1;
 use mfs_proto::v1::files_server::{Files, FilesServer};
@@ -20,6 +21,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::coherence::Coherence;
 use super::dispatch::Dispatch;
 use super::instance::Instance;
 use super::limits::Limits;
@@ -52,7 +54,7 @@ pub(crate) struct FilesSettings {
     pub(crate) number: NodeNumber,
     /// This lifetime of the daemon.
     pub(crate) instance: Instance,
-    /// How long a session lives without a stream.
+    /// How long a session lives without a stream, and leases without a word of their session.
     pub(crate) lease_term: Duration,
     /// What one peer may make the node hold.
     pub(crate) limits: Limits,
@@ -80,6 +82,11 @@ impl<T: Tree> FilesService<T> {
     /// A service of `tree`. Needs [`Self::run`] beside it.
     pub(crate) fn new(settings: FilesSettings, tree: T, trust_root: TrustRoot) -> Arc<Self> {
         let FilesSettings { instance, lease_term, limits, .. } = settings;
+        let terms = Terms {
+            term: lease_term,
+            patience: limits.patience,
+            files_per_session: limits.leased_files,
+        };
         Arc::new(Self {
             settings,
             trust_root,
@@ -89,6 +96,7 @@ impl<T: Tree> FilesService<T> {
                 epoch: instance.epoch,
                 verifier: instance.verifier,
                 limits,
+                coherence: Coherence::new(terms),
                 locks: LockWaiters::default(),
                 sweeping: AtomicBool::new(false),
             }),
@@ -105,6 +113,12 @@ impl<T: Tree> FilesService<T> {
 
     /// Ends sessions whose time is over and lets waiting locks try again, until [`Self::stop`].
     pub(crate) async fn run(self: Arc<Self>) {
+        let dispatch = Arc::downgrade(&self.dispatch);
+        self.dispatch.tree.on_local_changes(Box::new(move || {
+            if let Some(dispatch) = dispatch.upgrade() {
+                dispatch.notice();
+            }
+        }));
         let mut ticks = tokio::time::interval(TICK);
         let mut rests = tokio::time::interval(REST);
         for interval in [&mut ticks, &mut rests] {
@@ -127,6 +141,7 @@ impl<T: Tree> FilesService<T> {
     /// Ends all sessions of a node that left the cluster.
     pub(crate) fn forget_peer(&self, node: NodeId) {
         for session in self.sessions.end_peer(node) {
+            self.dispatch.coherence.cut(session.id);
             self.dispatch.close(&session);
         }
     }
@@ -139,7 +154,18 @@ impl<T: Tree> FilesService<T> {
                 self.settings.lease_term.as_secs()
             );
             m::SERVER_SESSIONS_EXPIRED.add_one();
+            self.dispatch.coherence.cut(session.id);
             self.dispatch.close(&session);
+        }
+        for session in self.dispatch.coherence.tick() {
+            for session in self.sessions.end(session) {
+                tracing::warn!(
+                    peer = %session.owner.node.short(),
+                    "a mount of this peer did not give back leases within {} s: its session is ended",
+                    self.settings.limits.patience.as_secs()
+                );
+                self.dispatch.close(&session);
+            }
         }
         self.dispatch.sweep_all();
     }
@@ -174,12 +200,13 @@ impl<T: Tree> FilesService<T> {
         let (attachment, evicted) =
             self.sessions.attach(owner, hello.session, || self.dispatch.tree.tenant())?;
         if let Some(evicted) = evicted {
+            self.dispatch.coherence.cut(evicted.id);
             self.dispatch.close(&evicted);
         }
         let FilesSettings { node, name, number, instance, lease_term, limits } = &self.settings;
         let welcome = Welcome {
             version,
-            features: 0,
+            features: self.features() & hello.features,
             session: attachment.session.id,
             resumed: attachment.resumed,
             trusts_root: self.trusts_root(peer),
@@ -196,6 +223,11 @@ impl<T: Tree> FilesService<T> {
             software: SOFTWARE.to_owned(),
         };
         Ok((attachment, welcome))
+    }
+
+    /// The features of the protocol that this node has.
+    fn features(&self) -> u64 {
+        if self.dispatch.tree.is_watchable() { features::LEASES } else { 0 }
     }
 
     /// Whether root of `peer` is root here. A mount of this node acts for this node's own root.

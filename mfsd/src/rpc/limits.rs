@@ -24,6 +24,10 @@ pub(crate) struct Limits {
     pub(crate) lock_wait: Duration,
     /// Longest wait for the greeting of a stream.
     pub(crate) greeting: Duration,
+    /// Longest wait for leases that a session was asked for.
+    pub(crate) patience: Duration,
+    /// Files on which one session holds leases.
+    pub(crate) leased_files: usize,
 }
 
 impl Default for Limits {
@@ -38,6 +42,8 @@ impl Default for Limits {
             running: 24,
             lock_wait: Duration::from_secs(30),
             greeting: Duration::from_secs(10),
+            patience: Duration::from_secs(4),
+            leased_files: 200_000,
         }
     }
 }

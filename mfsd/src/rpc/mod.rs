@@ -10,14 +10,19 @@
 //!       Run::state
 //!   Lane::inner, Dispatch::sweeping                      (leaves)
 //!   LockWaiters::queues                                  (never with any other)
+//!   Coherence::noticing                                  (what was admitted may run under it)
+//!     Coherence::inner                                   (a leaf)
 
+mod coherence;
 mod dispatch;
+mod effects;
 mod export_tree;
 #[cfg(test)]
 mod fake;
 mod files;
 mod instance;
 mod lane;
+mod leasing;
 mod limits;
 mod lock_waiters;
 mod open_table;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mfs::types::{InodeNo, OpenId};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::coherence::ChangeHold;
 use super::run::Run;
 
 /// The table; `O` is the open file itself, which it owns.
@@ -33,6 +34,8 @@ pub(super) struct Held<O> {
     pub(super) file: O,
     /// Its number, once its attributes were seen; names it to the queue of waiting locks.
     pub(super) ino: Option<InodeNo>,
+    /// Its data may be written past this daemon while it is open.
+    pub(super) writes_past: Option<ChangeHold>,
     /// Its share of the peer's open files.
     _permit: OwnedSemaphorePermit,
 }
@@ -83,7 +86,7 @@ impl<O: Clone> OpenTable<O> {
     pub(super) fn add(&mut self, id: OpenId, file: O) -> Result<(), O> {
         match self.opens.remove(&id) {
             Some(State::Opening { released: false, permit, .. }) if !self.ended => {
-                let held = Held { file, ino: None, _permit: permit };
+                let held = Held { file, ino: None, writes_past: None, _permit: permit };
                 self.opens.insert(id, State::Open(held));
                 Ok(())
             }
@@ -116,6 +119,14 @@ impl<O: Clone> OpenTable<O> {
     pub(super) fn identify(&mut self, id: OpenId, ino: InodeNo) {
         if let Some(State::Open(held)) = self.opens.get_mut(&id) {
             held.ino = Some(ino);
+        }
+    }
+
+    /// Lets a change go on until `id` is closed. Gives it back if it is not open.
+    pub(super) fn writes_past(&mut self, id: OpenId, change: ChangeHold) -> Option<ChangeHold> {
+        match self.opens.get_mut(&id) {
+            Some(State::Open(held)) => held.writes_past.replace(change),
+            Some(State::Opening { .. }) | None => Some(change),
         }
     }
 

@@ -137,7 +137,7 @@ mod tests {
                 Ok(Begun::Repeated(again)) => assert!(Arc::ptr_eq(&again, &run)),
                 other => panic!("not a repeat: {other:?}"),
             }
-            run.finish(Ok(mfs::types::op::Outcome::Done(())));
+            run.finish(Ok(mfs::types::op::Outcome::Done(())), mfs::types::Leases::empty());
         }
     }
 

@@ -62,8 +62,9 @@ enum State {
 // === impl Responder ===
 
 impl Responder {
-    /// Sends the answer. That the stream is gone is no error: the client asks again over another one.
-    pub(super) fn send(self, answer: Answer) {
+    /// Sends the answer, and the leases that were granted with it. That the stream is gone is no error: the
+    /// client asks again over another one.
+    pub(super) fn send(self, answer: Answer, leases: Leases) {
         let Self { id, operation, verifier, outbox, permits } = self;
         if let Some(operation) = operation {
             SERVER_REPLIES_SENT.add_one(operation);
@@ -71,19 +72,19 @@ impl Responder {
                 SERVER_REPLIES_FAILED.add_one(operation);
             }
         }
-        let reply = Reply { id, verifier, leases: Leases::empty(), result: answer };
+        let reply = Reply { id, verifier, leases, result: answer };
         let message = Ok(ServerMessage::Reply(reply).into());
         let _ = outbox.send(Outgoing { message, permits });
     }
 
     /// Answers that it is done.
     pub(super) fn done(self) {
-        self.send(Ok(Outcome::Done(())));
+        self.send(Ok(Outcome::Done(())), Leases::empty());
     }
 
     /// Answers with a refusal of the protocol.
     pub(super) fn refuse(self, refusal: Refusal) {
-        self.send(Err(Failure::Protocol(refusal)));
+        self.send(Err(Failure::Protocol(refusal)), Leases::empty());
     }
 }
 
@@ -100,18 +101,19 @@ impl Run {
             State::Running(waiting) => return waiting.push(responder),
             State::Finished(answer) => answer.clone(),
         };
-        responder.send(answer);
+        // What was granted with it then may have been asked back since.
+        responder.send(answer, Leases::empty());
     }
 
-    /// Gives the answer to all who wait and all who will come. The first answer counts.
-    pub(super) fn finish(&self, answer: Answer) {
+    /// Gives the answer to all who wait, with its leases, and to all who will come. The first answer counts.
+    pub(super) fn finish(&self, answer: Answer, leases: Leases) {
         let mut state = self.state.lock();
         let State::Running(waiting) = &mut *state else { return };
         let waiting = std::mem::take(waiting);
         *state = State::Finished(answer.clone());
         drop(state);
         for responder in waiting {
-            responder.send(answer.clone());
+            responder.send(answer.clone(), leases);
         }
     }
 }

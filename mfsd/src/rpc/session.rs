@@ -52,6 +52,8 @@ pub(super) struct Session<T: Tree> {
     pub(super) tenant: Mutex<Option<Arc<T::Tenant>>>,
     /// The requests that wait for a lock, and whether they were given up.
     pub(super) waits: Mutex<HashMap<RequestId, Arc<AtomicBool>>>,
+    /// Its client remembers what it is granted leases on.
+    pub(super) remembers: AtomicBool,
     _counted: Counted,
 }
 
@@ -95,6 +97,7 @@ impl<T: Tree> Session<T> {
             opens: Mutex::new(OpenTable::new()),
             tenant: Mutex::new(Some(tenant)),
             waits: Mutex::new(HashMap::new()),
+            remembers: AtomicBool::new(false),
             _counted: SERVER_SESSIONS.hold(),
         }
     }

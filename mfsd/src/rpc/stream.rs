@@ -1,12 +1,14 @@
 //! One stream: the greeting, then requests side by side, within the limits of its peer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mfs::telemetry::metrics as m;
 use mfs::types::op::{Operation, ReadDir};
 use mfs::types::{RequestId, Verifier};
 use mfs::wire::{
-    ClientMessage, MAX_IO, ProtocolCode, Refusal, Request, ServerMessage, Undecodable,
+    ClientMessage, MAX_IO, ProtocolCode, Purpose, Refusal, Request, ServerMessage, Undecodable,
+    features,
 };
 use mfs_proto::v1;
 use tokio::sync::Semaphore;
@@ -78,8 +80,13 @@ impl<T: Tree> Conversation<T> {
             Ok(_) => return Err(Some(out_of_place("the first message of a stream is `hello`"))),
             Err(error) => return Err(Some(error.into())),
         };
+        let control = hello.purpose == Purpose::Control;
         let (attachment, welcome) = self.service.greet(&self.peer, hello).await.map_err(Some)?;
+        let remembers = control && welcome.features & features::LEASES != 0;
         self.send(ServerMessage::Welcome(Box::new(welcome)));
+        if remembers {
+            self.remember(&attachment.session);
+        }
         Ok(attachment)
     }
 
@@ -122,6 +129,16 @@ impl<T: Tree> Conversation<T> {
         }
     }
 
+    /// Lets the session be granted leases; recalls go out over this stream, after the welcome.
+    fn remember(&self, session: &Session<T>) {
+        let coherence = &self.service.dispatch.coherence;
+        coherence.attach(session.id, &self.outbox);
+        session.remembers.store(true, Ordering::Release);
+        if session.ended.is_cancelled() {
+            coherence.cut(session.id);
+        }
+    }
+
     /// Takes one message after the greeting.
     async fn take(
         &self,
@@ -130,6 +147,10 @@ impl<T: Tree> Conversation<T> {
         message: v1::Request,
     ) -> Next {
         let id = RequestId::new(message.request_id);
+        let coherence = &self.service.dispatch.coherence;
+        if session.remembers.load(Ordering::Acquire) {
+            coherence.heard(session.id);
+        }
         match ClientMessage::try_from(message) {
             Ok(ClientMessage::Request(request)) => self.begin(session, permits, request).await,
             Ok(ClientMessage::Renew(id)) => {
@@ -140,10 +161,13 @@ impl<T: Tree> Conversation<T> {
                 self.service.dispatch.cancel(session, id);
                 Next::Go
             }
-            // None is granted, so none can come back; a client may say so all the same.
-            Ok(ClientMessage::Return(_)) => Next::Go,
+            Ok(ClientMessage::Return(lease)) => {
+                coherence.returned(session.id, lease);
+                Next::Go
+            }
             Ok(ClientMessage::Goodbye) => {
                 for session in self.service.sessions.end(session.id) {
+                    coherence.left(session.id);
                     self.service.dispatch.close(&session);
                 }
                 Next::Stop

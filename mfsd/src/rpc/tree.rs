@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use mfs::export::LocalChanges;
 use mfs::types::op::{Entry, Operation, Outcome};
-use mfs::types::{Caller, Errno, OpenId};
+use mfs::types::{Caller, Errno, FileId, FileName, InodeNo, OpenId};
 
 /// A tree that executes operations; `mfs::export` in the daemon, something simpler in tests. All but
-/// `vouch` and `spawn` may block.
+/// `vouch`, `spawn`, `number_of`, `covers` and `is_watchable` may block.
 pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// An open file. A clone is the same one; with the last one dropped it is closed.
     type Open: Clone + Send + Sync + 'static;
 
     /// What a session owns in the tree besides its open files: its locks. Dropped, they are released.
     type Tenant: Send + Sync + 'static;
+
+    /// In which parts of the tree local changes are noticed, at one moment.
+    type Watched: Send;
 
     /// The root, for the greeting.
     fn root(&self) -> Result<Entry, Errno>;
@@ -31,6 +35,32 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
         operation: Operation,
         opens: &dyn Opens<Self>,
     ) -> Result<Outcome, Errno>;
+
+    /// The number of the file that an id names, a pure function of the id; `None` if it is not this tree's,
+    /// or names a file that is never watched.
+    fn number_of(&self, file: &FileId) -> Option<InodeNo>;
+
+    /// The number of the file that has a name at the moment, if there is one.
+    fn number_of_name(&self, parent: &FileId, name: &FileName) -> Option<InodeNo>;
+
+    /// Which file is open, and its number.
+    fn opened(open: &Self::Open) -> (&FileId, InodeNo);
+
+    /// Whether local changes can be noticed anywhere.
+    fn is_watchable(&self) -> bool;
+
+    /// Begins to watch for local changes where this file is, if that can be done; from then on each is in
+    /// [`Self::local_changes`], or something that stands for it. Says what is watched.
+    fn watch(&self, file: &FileId) -> Self::Watched;
+
+    /// Whether local changes of this file, which an answer of this tree names, are noticed.
+    fn covers(watched: &Self::Watched, file: &FileId) -> bool;
+
+    /// The local changes that were noticed since the last call.
+    fn local_changes(&self) -> LocalChanges;
+
+    /// Has `wake` called whenever there are local changes, until the tree is gone.
+    fn on_local_changes(&self, wake: Box<dyn Fn() + Send>);
 
     /// Lets go of what nothing uses; called every few seconds. Does not block.
     fn rest(&self) {}

@@ -214,6 +214,11 @@ impl Grantor {
         file.holders.iter().map(|(session, held)| (*session, *held, asked(session))).collect()
     }
 
+    /// Whether a change of the file was announced and is not done.
+    pub fn is_changing(&self, ino: InodeNo) -> bool {
+        self.files.get(&ino).is_some_and(|file| !file.changing.is_empty())
+    }
+
     /// How many leases are held, counted by file and session.
     pub fn len(&self) -> usize {
         self.sessions.values().map(SessionState::len).sum()

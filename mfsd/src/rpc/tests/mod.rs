@@ -14,7 +14,7 @@ use mfs::types::{
 };
 use mfs::wire::{
     ClientMessage, Failure, Hello, ProtocolCode, Purpose, Refusal, Reply, Request, ServerMessage,
-    Versions, Welcome,
+    Versions, Welcome, features,
 };
 use mfs_proto::v1;
 use mfs_proto::v1::files_client::FilesClient;
@@ -27,6 +27,8 @@ use tonic::transport::{Endpoint, Server, Uri};
 use super::fake::{FakeTree, PANICS, PATIENCE, SLOW};
 use super::{FilesService, FilesSettings, Instance, Limits};
 use crate::peer::{Origin, Peer};
+
+mod leases;
 
 /// A running service and the way to dial it.
 struct Daemon {
@@ -89,8 +91,12 @@ impl Daemon {
     }
 
     async fn greeted(&self, session: Option<SessionId>) -> (Client, Welcome) {
+        self.greeted_with(hello(session)).await
+    }
+
+    async fn greeted_with(&self, hello: Hello) -> (Client, Welcome) {
         let mut client = self.dial().await;
-        client.send(ClientMessage::Hello(hello(session)));
+        client.send(ClientMessage::Hello(hello));
         match client.receive().await {
             Some(ServerMessage::Welcome(welcome)) => {
                 client.epoch = welcome.epoch;
@@ -395,7 +401,7 @@ async fn versions_that_overlap_speak_the_highest_common_one() {
     let Some(ServerMessage::Welcome(welcome)) = client.receive().await else {
         panic!("not welcome")
     };
-    assert_eq!((welcome.version, welcome.features), (1, 0));
+    assert_eq!((welcome.version, welcome.features), (1, features::LEASES));
 }
 
 #[tokio::test]

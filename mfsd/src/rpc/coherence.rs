@@ -1,0 +1,311 @@
+//! `Coherence`: carries out what the grantor of leases (`mfs::lease`) decides. Changes that are admitted go
+//! on, recalls go to streams, sessions that do not answer are named to be ended.
+//!
+//! A change that waits is kept here as what is to be done when it is admitted, so that it takes no thread
+//! and no place in its peer's lane: a peer that is asked for leases is answered meanwhile.
+//!
+//! Lock order; what was admitted runs under the first at most, and neither waits nor looks at the tree:
+//!   Coherence::noticing
+//!     Coherence::inner        (a leaf)
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mfs::clock;
+use mfs::export::{Changed, LocalChanges};
+use mfs::lease::{Action, ChangeId, Event, Grantor, Reading, RecallId, Terms, Touch};
+use mfs::sync::Mutex;
+use mfs::types::{Leases, SessionId};
+use mfs::wire::{MAX_LEASED, Recall, ReturnLease, ServerMessage};
+use smallvec::SmallVec;
+use tokio::sync::mpsc::WeakUnboundedSender;
+
+use super::run::{Outbox, Outgoing, Permits};
+
+/// All leases on the tree, and the changes that wait for them.
+pub(super) struct Coherence {
+    /// Held from reading local changes until the grantor knows them.
+    noticing: Mutex<()>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    grantor: Grantor,
+    patience: Duration,
+    /// What is to be done when a change is admitted.
+    waiting: HashMap<ChangeId, Continuation>,
+    last_change: ChangeId,
+    /// The control streams of each session, the newest last. Weak: a stream ends with its last answer.
+    streams: HashMap<SessionId, Vec<WeakUnboundedSender<Outgoing>>>,
+    /// Sessions that are to be ended.
+    cut: Vec<SessionId>,
+}
+
+type Continuation = Box<dyn FnOnce() + Send>;
+
+/// A change from its announcement to its end; dropped, it is done.
+#[must_use = "a change is done when this is dropped"]
+pub(super) struct ChangeHold {
+    coherence: Arc<Coherence>,
+    id: ChangeId,
+}
+
+/// A reading that is under way; dropped, it ends without a wish.
+#[must_use = "a reading ends when this is dropped"]
+pub(super) struct ReadingHold<'a> {
+    coherence: &'a Coherence,
+    reading: Option<Reading>,
+}
+
+// === impl Coherence ===
+
+impl Coherence {
+    /// A table without leases.
+    pub(super) fn new(terms: Terms) -> Arc<Self> {
+        Arc::new(Self {
+            noticing: Mutex::new(()),
+            inner: Mutex::new(Inner {
+                grantor: Grantor::new(terms, None),
+                patience: terms.patience,
+                waiting: HashMap::new(),
+                last_change: 0,
+                streams: HashMap::new(),
+                cut: Vec::new(),
+            }),
+        })
+    }
+
+    /// The client of a session that remembers has greeted over a control stream, and forgotten everything;
+    /// recalls go out over it from now on.
+    pub(super) fn attach(&self, session: SessionId, outbox: &Outbox) {
+        self.step_with(|inner| {
+            let streams = inner.streams.entry(session).or_default();
+            streams.retain(|stream| stream.strong_count() > 0);
+            streams.push(outbox.downgrade());
+            Event::Attached(session)
+        });
+    }
+
+    /// Something was received from a session.
+    pub(super) fn heard(&self, session: SessionId) {
+        self.step(Event::Heard(session));
+    }
+
+    /// A session gives leases back.
+    pub(super) fn returned(&self, session: SessionId, lease: ReturnLease) {
+        self.step(Event::Returned(session, lease.recall, lease.files));
+    }
+
+    /// A session has ended by its client's own word: it uses nothing any more.
+    pub(super) fn left(&self, session: SessionId) {
+        self.end(session, Event::Left(session));
+    }
+
+    /// A session was ended whose client may not know it yet.
+    pub(super) fn cut(&self, session: SessionId) {
+        self.end(session, Event::Cut(session));
+    }
+
+    /// Time has passed. The sessions that are to be ended: they did not return what they were asked for.
+    pub(super) fn tick(&self) -> Vec<SessionId> {
+        self.step(Event::Tick);
+        std::mem::take(&mut self.inner.lock().cut)
+    }
+
+    /// Somebody beside the sessions has changed something.
+    /// `read` is called by one caller at a time, who has told the grantor before the next looks: so when
+    /// this returns, all that was noticed before it was called has been told.
+    pub(super) fn notice(&self, read: impl FnOnce() -> LocalChanges) {
+        let _noticing = self.noticing.lock();
+        let LocalChanges { others, own, anything } = read();
+        if anything {
+            self.step(Event::Overflowed);
+        }
+        if others.is_empty() && own.is_empty() {
+            return;
+        }
+        self.step_with(|inner| {
+            // What this process did itself was announced, and is not done yet. What was not is as if others
+            // had done it: the name that was to be removed may have got another file meanwhile.
+            let announced = |changed: &Changed| inner.grantor.is_changing(changed.ino);
+            let unannounced = own.iter().filter(|changed| !announced(changed));
+            Event::Noticed(others.iter().chain(unannounced).map(touch).collect())
+        });
+    }
+
+    /// A change that is not announced yet.
+    pub(super) fn change(self: &Arc<Self>) -> ChangeHold {
+        let mut inner = self.inner.lock();
+        inner.last_change += 1;
+        ChangeHold { coherence: Arc::clone(self), id: inner.last_change }
+    }
+
+    /// Announces a change of `session`. Gives `job` back if it is admitted at once; else it goes on by
+    /// `resume` when it is.
+    pub(super) fn announce<J: Send + 'static>(
+        &self,
+        id: ChangeId,
+        session: SessionId,
+        touches: Vec<Touch>,
+        job: J,
+        resume: impl FnOnce(J) + Send + 'static,
+    ) -> Option<J> {
+        self.ask(id, Event::Change { id, session: Some(session), touches }, job, resume)
+    }
+
+    /// As [`Self::announce`], for what else an admitted change turned out to concern.
+    pub(super) fn extend<J: Send + 'static>(
+        &self,
+        id: ChangeId,
+        touches: Vec<Touch>,
+        job: J,
+        resume: impl FnOnce(J) + Send + 'static,
+    ) -> Option<J> {
+        self.ask(id, Event::Extend { id, touches }, job, resume)
+    }
+
+    /// A change that goes on until the hold is dropped. Nothing waits for it to be admitted: what others
+    /// remember of the file has been asked back by the change it came from.
+    pub(super) fn change_for_long(
+        self: &Arc<Self>,
+        session: SessionId,
+        touches: Vec<Touch>,
+    ) -> ChangeHold {
+        let hold = self.change();
+        self.step(Event::Change { id: hold.id, session: Some(session), touches });
+        hold
+    }
+
+    /// Begins a reading; before the tree is looked at.
+    pub(super) fn begin_reading(&self) -> ReadingHold<'_> {
+        let reading = self.inner.lock().grantor.begin_reading();
+        ReadingHold { coherence: self, reading: Some(reading) }
+    }
+
+    fn ask<J: Send + 'static>(
+        &self,
+        id: ChangeId,
+        event: Event,
+        job: J,
+        resume: impl FnOnce(J) + Send + 'static,
+    ) -> Option<J> {
+        let mut inner = self.inner.lock();
+        let (mut admitted, at_once) = inner.step(event, Some(id));
+        let job = if at_once {
+            Some(job)
+        } else {
+            inner.waiting.insert(id, Box::new(move || resume(job)));
+            None
+        };
+        drop(inner);
+        admitted.drain(..).for_each(|go_on| go_on());
+        job
+    }
+
+    fn end(&self, session: SessionId, event: Event) {
+        self.step_with(|inner| {
+            inner.streams.remove(&session);
+            event
+        });
+    }
+
+    fn step(&self, event: Event) {
+        self.step_with(|_| event);
+    }
+
+    fn step_with(&self, event: impl FnOnce(&mut Inner) -> Event) {
+        let mut inner = self.inner.lock();
+        let event = event(&mut inner);
+        let (mut admitted, _) = inner.step(event, None);
+        drop(inner);
+        admitted.drain(..).for_each(|go_on| go_on());
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Takes an event. What goes on now, to be run without the lock, and whether `asking` is admitted.
+    fn step(
+        &mut self,
+        event: Event,
+        asking: Option<ChangeId>,
+    ) -> (SmallVec<[Continuation; 1]>, bool) {
+        let (mut admitted, mut at_once) = (SmallVec::new(), false);
+        for action in self.grantor.step(clock::since_boot(), event) {
+            match action {
+                Action::Recall(session, id, files) => self.recall(session, id, &files),
+                Action::Admit(id) if Some(id) == asking => at_once = true,
+                Action::Admit(id) => admitted.extend(self.waiting.remove(&id)),
+                Action::Cut(session) => self.cut.push(session),
+            }
+        }
+        (admitted, at_once)
+    }
+
+    /// Asks a session for leases over its newest stream. Without one it has forgotten them, and says so by
+    /// greeting again.
+    fn recall(&self, session: SessionId, id: RecallId, files: &[Touch]) {
+        let Some(streams) = self.streams.get(&session) else { return };
+        let alive = streams.iter().rev().filter_map(WeakUnboundedSender::upgrade);
+        let Some(outbox) = alive.into_iter().find(|outbox| !outbox.is_closed()) else { return };
+        let deadline_ms = u32::try_from(self.patience.as_millis()).unwrap_or(u32::MAX);
+        for files in files.chunks(MAX_LEASED) {
+            let recall = Recall { id, files: files.to_vec(), deadline_ms };
+            let message = Ok(ServerMessage::Recall(recall).into());
+            // A stream that ended just now has made its client forget them.
+            let _ = outbox.send(Outgoing { message, permits: Permits::default() });
+        }
+    }
+}
+
+fn touch(changed: &Changed) -> Touch {
+    let leases =
+        if changed.names { Leases::DIRECTORY | Leases::ATTRIBUTES } else { Leases::ATTRIBUTES };
+    (changed.ino, leases)
+}
+
+// === impl ChangeHold ===
+
+impl ChangeHold {
+    pub(super) const fn id(&self) -> ChangeId {
+        self.id
+    }
+}
+
+impl Drop for ChangeHold {
+    fn drop(&mut self) {
+        self.coherence.step(Event::Done(self.id));
+    }
+}
+
+impl std::fmt::Debug for ChangeHold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ChangeHold").field(&self.id).finish()
+    }
+}
+
+// === impl ReadingHold ===
+
+impl ReadingHold<'_> {
+    /// Ends the reading: which of the leases wished for `session` gets with the answer.
+    pub(super) fn grant(
+        mut self,
+        session: SessionId,
+        own: Option<ChangeId>,
+        wishes: &[Touch],
+    ) -> SmallVec<[Leases; 2]> {
+        let Some(reading) = self.reading.take() else { return SmallVec::new() };
+        let mut inner = self.coherence.inner.lock();
+        inner.grantor.grant(clock::since_boot(), session, reading, own, wishes)
+    }
+}
+
+impl Drop for ReadingHold<'_> {
+    fn drop(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            self.coherence.inner.lock().grantor.end_reading(reading);
+        }
+    }
+}
