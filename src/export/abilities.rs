@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::sys::{self, HandleUse};
+use super::watch;
 use crate::types::KernelFeature;
 
 /// The means that may be missing, each found out once. Tests switch them off one by one.
@@ -16,19 +17,22 @@ pub struct Abilities {
     /// `openat2(2)` (Linux 5.6, but refused by some seccomp filters). Missing: mounts are recognised
     /// after opening instead of before.
     pub openat2: bool,
+    /// `fanotify(7)` of whole file systems (Linux 5.17, CAP_SYS_ADMIN): local changes are noticed. Missing:
+    /// nobody may remember anything, and asks each time.
+    pub fanotify: bool,
 }
 
 // === impl Abilities ===
 
 impl Abilities {
     /// Everything there is.
-    pub const ALL: Self = Self { handles: true, openat2: true };
+    pub const ALL: Self = Self { handles: true, openat2: true, fanotify: true };
 
     /// Tries each on this kernel.
     pub fn probe() -> Self {
         let Ok(root) = rustix::fs::open("/", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         else {
-            return Self { handles: false, openat2: false };
+            return Self { handles: false, openat2: false, fanotify: false };
         };
         let openat2 = rustix::fs::openat2(
             &root,
@@ -49,7 +53,7 @@ impl Abilities {
             ),
             Err(error) => error.raw_os_error() != Some(libc::ENOSYS),
         };
-        Self { handles, openat2 }
+        Self { handles, openat2, fanotify: watch::is_possible(&root) }
     }
 
     /// The same without these, as a kernel has it that lacks them.
@@ -58,6 +62,7 @@ impl Abilities {
         Self {
             handles: self.handles && !features.contains(&KernelFeature::FileHandles),
             openat2: self.openat2 && !features.contains(&KernelFeature::Openat2),
+            fanotify: self.fanotify && !features.contains(&KernelFeature::Fanotify),
         }
     }
 
@@ -69,6 +74,9 @@ impl Abilities {
         }
         if !self.openat2 {
             missing.push(KernelFeature::Openat2);
+        }
+        if !self.fanotify {
+            missing.push(KernelFeature::Fanotify);
         }
         missing
     }

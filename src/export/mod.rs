@@ -61,6 +61,7 @@ use numbers::Numbers;
 use open_index::OpenIndex;
 use pinned::Pinned;
 use tree::{Node, Tree};
+use watch::Watch;
 
 /// What is served, and what of it is not.
 #[derive(Debug, Clone)]
@@ -200,6 +201,7 @@ impl Export {
             numbers: Numbers::new(&keys.inode_numbers, home),
             pinned: Pinned::new(&budget),
             opens: OpenIndex::default(),
+            watch: Watch::default(),
             mounts,
             hidden,
             budget,

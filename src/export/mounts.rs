@@ -144,6 +144,11 @@ impl Mounts {
         &self.root
     }
 
+    /// Path of the export's root in this process's view.
+    pub(super) fn place(&self) -> &Path {
+        &self.place
+    }
+
     /// Where `name` in the directory `parent` leads, on which the kernel says that something is
     /// mounted. Decided from the kernel's list, before anything mounted is touched.
     ///

@@ -21,6 +21,7 @@ use super::numbers::{Identity, Numbers};
 use super::open_index::OpenIndex;
 use super::pinned::Pinned;
 use super::sys::{self, HandleUse, KernelHandle};
+use super::watch::Watch;
 use crate::types::op::Entry;
 use crate::types::{Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, Timestamp};
 
@@ -33,6 +34,7 @@ pub(super) struct Tree {
     pub(super) hidden: Hidden,
     pub(super) pinned: Pinned,
     pub(super) opens: OpenIndex,
+    pub(super) watch: Watch,
     pub(super) budget: FdBudget,
     pub(super) abilities: Abilities,
     pub(super) root: OwnedFd,

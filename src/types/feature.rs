@@ -10,6 +10,8 @@ pub enum KernelFeature {
     FileHandles,
     /// openat2(2), Linux 5.6: mounts below the export are recognised before they are touched.
     Openat2,
+    /// fanotify(7) of whole file systems, Linux 5.17: local changes are noticed, so that peers may remember.
+    Fanotify,
     /// FUSE passthrough, Linux 6.9: direct access at the speed of the local file system.
     Passthrough,
 }
@@ -17,7 +19,7 @@ pub enum KernelFeature {
 /// A text names none of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a kernel feature that mfs can do without: write \"file-handles\", \"openat2\" or \"passthrough\""
+    "{0:?} is not a kernel feature that mfs can do without: write \"file-handles\", \"openat2\", \"fanotify\" or \"passthrough\""
 )]
 pub struct KernelFeatureError(String);
 
@@ -25,13 +27,15 @@ pub struct KernelFeatureError(String);
 
 impl KernelFeature {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::FileHandles, Self::Openat2, Self::Passthrough];
+    pub const ALL: [Self; 4] =
+        [Self::FileHandles, Self::Openat2, Self::Fanotify, Self::Passthrough];
 
     /// The word for it in the configuration.
     pub const fn word(self) -> &'static str {
         match self {
             Self::FileHandles => "file-handles",
             Self::Openat2 => "openat2",
+            Self::Fanotify => "fanotify",
             Self::Passthrough => "passthrough",
         }
     }
@@ -44,6 +48,9 @@ impl KernelFeature {
             }
             Self::Openat2 => {
                 "openat2: mounts below the export are recognised only after they are touched"
+            }
+            Self::Fanotify => {
+                "fanotify: other nodes remember nothing of its files and ask each time"
             }
             Self::Passthrough => "FUSE passthrough: dfsa=1 reads and writes through mfs-fuse",
         }

@@ -9,7 +9,7 @@ use crate::lab::{Lab, can_run, open_export};
 pub(crate) const LESS: [Abilities; 3] = [
     Abilities { handles: false, ..Abilities::ALL },
     Abilities { openat2: false, ..Abilities::ALL },
-    Abilities { handles: false, openat2: false },
+    Abilities { handles: false, openat2: false, fanotify: false },
 ];
 
 #[test]

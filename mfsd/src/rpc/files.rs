@@ -87,7 +87,7 @@ impl<T: Tree> FilesService<T> {
             patience: limits.patience,
             files_per_session: limits.leased_files,
         };
-        Arc::new(Self {
+        let service = Arc::new(Self {
             settings,
             trust_root,
             sessions: Arc::new(SessionTable::new(limits, lease_term)),
@@ -101,7 +101,14 @@ impl<T: Tree> FilesService<T> {
                 sweeping: AtomicBool::new(false),
             }),
             stop: CancellationToken::new(),
-        })
+        });
+        let dispatch = Arc::downgrade(&service.dispatch);
+        service.dispatch.tree.on_local_changes(Box::new(move || {
+            if let Some(dispatch) = dispatch.upgrade() {
+                dispatch.notice();
+            }
+        }));
+        service
     }
 
     /// The service as the transport takes it.
@@ -113,12 +120,6 @@ impl<T: Tree> FilesService<T> {
 
     /// Ends sessions whose time is over and lets waiting locks try again, until [`Self::stop`].
     pub(crate) async fn run(self: Arc<Self>) {
-        let dispatch = Arc::downgrade(&self.dispatch);
-        self.dispatch.tree.on_local_changes(Box::new(move || {
-            if let Some(dispatch) = dispatch.upgrade() {
-                dispatch.notice();
-            }
-        }));
         let mut ticks = tokio::time::interval(TICK);
         let mut rests = tokio::time::interval(REST);
         for interval in [&mut ticks, &mut rests] {
