@@ -36,6 +36,8 @@ pub(crate) struct Daemon {
     pub(crate) config: Arc<Config>,
     /// Keys and membership.
     pub(crate) store: Store,
+    /// The runtime directory.
+    pub(crate) runtime: PathBuf,
     /// Held while this machine enters or leaves a cluster.
     changing: Mutex<()>,
     node: watch::Sender<Option<Arc<Node>>>,
@@ -71,6 +73,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let daemon = Arc::new(Daemon {
         config,
         store,
+        runtime: arguments.runtime.clone(),
         changing: Mutex::new(()),
         node: watch::Sender::new(None),
     });

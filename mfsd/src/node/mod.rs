@@ -122,8 +122,9 @@ impl Node {
         let without = parts::goes_without(&served, &config.without);
         let credentials = Credentials::new(identity)?;
         let instance = Instance::begin()?;
+        let runtime = &daemon.runtime;
         let node = Arc::new_cyclic(|node| Self {
-            files: parts::files(credentials.identity(), instance, served, node.clone()),
+            files: parts::files(credentials.identity(), instance, served, runtime, node.clone()),
             without,
             config,
             store: daemon.store.clone(),

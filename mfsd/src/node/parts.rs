@@ -1,5 +1,6 @@
 //! Puts the parts of a node together: the export, the file service, the port, membership.
 
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use crate::rpc::{ExportTree, FilesService, FilesSettings, Instance, Limits};
 /// How long a session outlives its connection. Longer than a restart of mfsd takes; short enough that a
 /// dead client's locks are soon free.
 const LEASE_TERM: Duration = Duration::from_secs(10);
+
+/// Who may hold leases, in the runtime directory.
+const LEDGER: &str = "leases";
 
 /// Descriptors that all sessions of one peer may hold.
 const DESCRIPTORS_PER_PEER: usize = 65_536;
@@ -83,6 +87,7 @@ pub(super) fn files(
     identity: &Identity,
     instance: Instance,
     export: Export,
+    runtime: &Path,
     node: Weak<Node>,
 ) -> Files {
     let settings = FilesSettings {
@@ -92,6 +97,7 @@ pub(super) fn files(
         instance,
         lease_term: LEASE_TERM,
         limits: Limits::default(),
+        ledger: Some(runtime.join(LEDGER)),
     };
     let tree = ExportTree::new(export, Pool::new(Pool::USUAL_THREADS), DESCRIPTORS_PER_PEER);
     let trust = move |peer: &_| node.upgrade().is_some_and(|node| node.trusts_root_of(peer));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use mfs::clock;
 use mfs::export::{Changed, LocalChanges};
-use mfs::lease::{Action, ChangeId, Event, Grantor, Reading, RecallId, Terms, Touch};
+use mfs::lease::{Action, ChangeId, Event, Grace, Grantor, Reading, RecallId, Terms, Touch};
 use mfs::sync::Mutex;
 use mfs::types::{Leases, SessionId};
 use mfs::wire::{MAX_LEASED, Recall, ReturnLease, ServerMessage};
@@ -61,12 +61,12 @@ pub(super) struct ReadingHold<'a> {
 // === impl Coherence ===
 
 impl Coherence {
-    /// A table without leases.
-    pub(super) fn new(terms: Terms) -> Arc<Self> {
+    /// A table without leases; `grace` says what a daemon before this one may have granted.
+    pub(super) fn new(terms: Terms, grace: Option<Grace>) -> Arc<Self> {
         Arc::new(Self {
             noticing: Mutex::new(()),
             inner: Mutex::new(Inner {
-                grantor: Grantor::new(terms, None),
+                grantor: Grantor::new(terms, grace),
                 patience: terms.patience,
                 waiting: HashMap::new(),
                 last_change: 0,
@@ -85,6 +85,11 @@ impl Coherence {
             streams.push(outbox.downgrade());
             Event::Attached(session)
         });
+    }
+
+    /// A client has greeted over a control stream: what a daemon before this one granted it is forgotten.
+    pub(super) fn greeted(&self, client: u64) {
+        self.step(Event::Greeted(client));
     }
 
     /// Something was received from a session.

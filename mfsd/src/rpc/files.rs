@@ -1,8 +1,10 @@
 //! The file service: greets, reads requests, hands them to [`Dispatch`], sends what comes back.
 
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,10 +26,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::coherence::Coherence;
 use super::dispatch::Dispatch;
 use super::instance::Instance;
+use super::ledger::{self, Ledger};
 use super::limits::Limits;
 use super::lock_waiters::LockWaiters;
-use super::run::{Outgoing, Permits};
-use super::session::Owner;
+use super::run::{Outbox, Outgoing, Permits};
+use super::session::{Owner, Session};
 use super::session_table::{Attachment, SessionTable};
 use super::stream::Conversation;
 use super::tree::Tree;
@@ -58,6 +61,8 @@ pub(crate) struct FilesSettings {
     pub(crate) lease_term: Duration,
     /// What one peer may make the node hold.
     pub(crate) limits: Limits,
+    /// Where to write down who may hold leases, for the next lifetime.
+    pub(crate) ledger: Option<PathBuf>,
 }
 
 /// Whether a peer's root is root here, too. Asked for each stream.
@@ -67,6 +72,7 @@ type TrustRoot = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 pub(crate) struct FilesService<T: Tree> {
     settings: FilesSettings,
     trust_root: TrustRoot,
+    ledger: Arc<Ledger>,
     pub(super) sessions: Arc<SessionTable<T>>,
     pub(super) dispatch: Arc<Dispatch<T>>,
     pub(super) stop: CancellationToken,
@@ -82,6 +88,8 @@ impl<T: Tree> FilesService<T> {
     /// A service of `tree`. Needs [`Self::run`] beside it.
     pub(crate) fn new(settings: FilesSettings, tree: T, trust_root: TrustRoot) -> Arc<Self> {
         let FilesSettings { instance, lease_term, limits, .. } = settings;
+        let (ledger, grace) =
+            Ledger::open(settings.ledger.clone(), clock::since_boot(), lease_term);
         let terms = Terms {
             term: lease_term,
             patience: limits.patience,
@@ -90,13 +98,14 @@ impl<T: Tree> FilesService<T> {
         let service = Arc::new(Self {
             settings,
             trust_root,
+            ledger: Arc::new(ledger),
             sessions: Arc::new(SessionTable::new(limits, lease_term)),
             dispatch: Arc::new(Dispatch {
                 tree,
                 epoch: instance.epoch,
                 verifier: instance.verifier,
                 limits,
-                coherence: Coherence::new(terms),
+                coherence: Coherence::new(terms, grace),
                 locks: LockWaiters::default(),
                 sweeping: AtomicBool::new(false),
             }),
@@ -122,6 +131,9 @@ impl<T: Tree> FilesService<T> {
     pub(crate) async fn run(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TICK);
         let mut rests = tokio::time::interval(REST);
+        let grace = tokio::time::sleep(self.settings.lease_term);
+        tokio::pin!(grace);
+        let mut in_grace = true;
         for interval in [&mut ticks, &mut rests] {
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         }
@@ -130,6 +142,11 @@ impl<T: Tree> FilesService<T> {
                 () = self.stop.cancelled() => return,
                 _ = ticks.tick() => self.tick(),
                 _ = rests.tick() => self.dispatch.tree.rest(),
+                () = &mut grace, if in_grace => {
+                    in_grace = false;
+                    let ledger = Arc::clone(&self.ledger);
+                    self.dispatch.tree.spawn(Box::new(move || ledger.forget_before()));
+                }
             }
         }
     }
@@ -204,7 +221,7 @@ impl<T: Tree> FilesService<T> {
             self.dispatch.coherence.cut(evicted.id);
             self.dispatch.close(&evicted);
         }
-        let FilesSettings { node, name, number, instance, lease_term, limits } = &self.settings;
+        let FilesSettings { node, name, number, instance, lease_term, limits, .. } = &self.settings;
         let welcome = Welcome {
             version,
             features: self.features() & hello.features,
@@ -229,6 +246,41 @@ impl<T: Tree> FilesService<T> {
     /// The features of the protocol that this node has.
     fn features(&self) -> u64 {
         if self.dispatch.tree.is_watchable() { features::LEASES } else { 0 }
+    }
+
+    /// Lets a client be granted leases, whose session has been welcomed over a control stream: recalls go
+    /// out over it. Not before it is written down that it may hold some.
+    pub(super) async fn remember(&self, session: &Session<T>, outbox: &Outbox) {
+        let coherence = &self.dispatch.coherence;
+        if !session.remembers.load(Ordering::Acquire)
+            && let Err(error) = self.write_down(ledger::name_of(&session.owner)).await
+        {
+            return tracing::warn!("mounts remember nothing: cannot write down which: {error}");
+        }
+        coherence.attach(session.id, outbox);
+        session.remembers.store(true, Ordering::Release);
+        if session.ended.is_cancelled() {
+            coherence.cut(session.id);
+        }
+    }
+
+    async fn write_down(&self, client: u64) -> io::Result<()> {
+        let (written, answered) = oneshot::channel();
+        let ledger = Arc::clone(&self.ledger);
+        self.dispatch.tree.spawn(Box::new(move || {
+            // The stream may be gone by now.
+            let _ = written.send(ledger.add(client));
+        }));
+        answered.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// A client has said goodbye: it uses nothing any more.
+    pub(super) fn farewell(&self, session: &Session<T>) {
+        self.dispatch.coherence.left(session.id);
+        if session.remembers.load(Ordering::Acquire) {
+            let (ledger, client) = (Arc::clone(&self.ledger), ledger::name_of(&session.owner));
+            self.dispatch.tree.spawn(Box::new(move || ledger.remove(client)));
+        }
     }
 
     /// Whether root of `peer` is root here. A mount of this node acts for this node's own root.

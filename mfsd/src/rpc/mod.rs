@@ -9,6 +9,7 @@
 //!     Session::replies, Session::opens, Session::waits   (never two at once)
 //!       Run::state
 //!   Lane::inner, Dispatch::sweeping                      (leaves)
+//!   Ledger::names                                        (a leaf; files are written under it)
 //!   LockWaiters::queues                                  (never with any other)
 //!   Coherence::noticing                                  (what was admitted may run under it)
 //!     Coherence::inner                                   (a leaf)
@@ -23,6 +24,7 @@ mod files;
 mod instance;
 mod lane;
 mod leasing;
+mod ledger;
 mod limits;
 mod lock_waiters;
 mod open_table;

@@ -88,6 +88,7 @@ impl Running {
             instance: Instance::begin().expect("/proc"),
             lease_term: Duration::from_secs(10),
             limits: Limits::default(),
+            ledger: None,
         };
         let tree = ExportTree::new(export.clone(), pool.clone(), 500);
         let service = FilesService::new(settings, tree, Box::new(|_| true));

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tonic::{Status, Streaming};
 
 use super::files::FilesService;
+use super::ledger;
 use super::run::{Outbox, Outgoing, Permits, Responder};
 use super::session::{Session, Share};
 use super::session_table::Attachment;
@@ -84,8 +85,12 @@ impl<T: Tree> Conversation<T> {
         let (attachment, welcome) = self.service.greet(&self.peer, hello).await.map_err(Some)?;
         let remembers = control && welcome.features & features::LEASES != 0;
         self.send(ServerMessage::Welcome(Box::new(welcome)));
+        if control {
+            let client = ledger::name_of(&attachment.session.owner);
+            self.service.dispatch.coherence.greeted(client);
+        }
         if remembers {
-            self.remember(&attachment.session);
+            self.service.remember(&attachment.session, &self.outbox).await;
         }
         Ok(attachment)
     }
@@ -129,16 +134,6 @@ impl<T: Tree> Conversation<T> {
         }
     }
 
-    /// Lets the session be granted leases; recalls go out over this stream, after the welcome.
-    fn remember(&self, session: &Session<T>) {
-        let coherence = &self.service.dispatch.coherence;
-        coherence.attach(session.id, &self.outbox);
-        session.remembers.store(true, Ordering::Release);
-        if session.ended.is_cancelled() {
-            coherence.cut(session.id);
-        }
-    }
-
     /// Takes one message after the greeting.
     async fn take(
         &self,
@@ -167,7 +162,7 @@ impl<T: Tree> Conversation<T> {
             }
             Ok(ClientMessage::Goodbye) => {
                 for session in self.service.sessions.end(session.id) {
-                    coherence.left(session.id);
+                    self.service.farewell(&session);
                     self.service.dispatch.close(&session);
                 }
                 Next::Stop

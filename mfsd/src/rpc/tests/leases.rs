@@ -299,3 +299,27 @@ async fn a_repeated_answer_grants_nothing() {
     let again = client.reply().await;
     assert_eq!((mode_of(&again), again.leases), (0o600, Leases::empty()));
 }
+
+#[tokio::test]
+async fn a_daemon_that_starts_changes_nothing_before_those_of_the_last_one_have_come() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ledger = || Some(dir.path().join("leases"));
+    let term = Duration::from_secs(3_600);
+    let tree = FakeTree::default();
+    let first = Daemon::start_on(tree.clone(), term, Limits::default(), ledger());
+    let (first, _) = daemon_of(first).await;
+    let (mut reader, _) = first.greeted_with(remembering()).await;
+    reader.told(get(FILE)).await;
+    first.service.stop();
+    // Killed, and started again: the mount may use what it remembers until it greets.
+    let second = Daemon::start_on(tree, term, Limits::default(), ledger());
+    let other = Hello { incarnation: Incarnation::FIRST.next(), ..remembering() };
+    let (mut writer, _) = second.greeted_with(other).await;
+    assert_eq!(mode_of(&writer.told(get(FILE)).await), 0o644, "what changes nothing goes on");
+    let change = writer.ask(chmod(FILE, 0o600));
+    writer.settle().await;
+    let (mut reader, _) = second.greeted_with(remembering()).await;
+    let changed = writer.reply().await;
+    assert_eq!((changed.id, mode_of(&changed)), (change.id, 0o600));
+    assert_eq!(mode_of(&reader.told(get(FILE)).await), 0o600);
+}

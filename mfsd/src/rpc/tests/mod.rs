@@ -1,5 +1,6 @@
 //! The service over real streams, with a tree in memory behind it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,16 @@ const FILE: &[u8] = b"file";
 
 impl Daemon {
     fn start(lease_term: Duration, limits: Limits) -> Self {
-        let tree = FakeTree::default();
+        Self::start_on(FakeTree::default(), lease_term, limits, None)
+    }
+
+    /// Serves a tree; says who may hold leases in a file.
+    fn start_on(
+        tree: FakeTree,
+        lease_term: Duration,
+        limits: Limits,
+        ledger: Option<PathBuf>,
+    ) -> Self {
         let settings = FilesSettings {
             node: NodeId::from_digest([1; 32]),
             name: NodeName::parse("n1").expect("a name"),
@@ -59,6 +69,7 @@ impl Daemon {
             instance: Instance::begin().expect("/proc"),
             lease_term,
             limits,
+            ledger,
         };
         let service = FilesService::new(settings, tree.clone(), Box::new(|_| false));
         tokio::spawn(Arc::clone(&service).run());
