@@ -33,7 +33,7 @@ use tonic::transport::server::Connected;
 use tracing::{debug, info, warn};
 
 use crate::connections::{Admission, Connections};
-use crate::peer::{Connection, Origin, Peer};
+use crate::peer::{self, Connection, Origin, Peer};
 
 /// A peer that has not said who it is by then is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -153,12 +153,13 @@ pub(crate) fn accept(
                     debug!(%remote, "too many handshakes at a time: connection dropped");
                     continue;
                 };
+                let number = peer::number_connection();
                 let (door, sender) = (door.clone(), sender.clone());
                 let (stop, refusals) = (stop.clone(), refusals.clone());
                 handshake_tasks.spawn(async move {
                     let met = tokio::select! {
                         () = stop.cancelled() => return,
-                        met = tokio::time::timeout(HANDSHAKE_TIMEOUT, door.meet(stream, remote)) => met,
+                        met = tokio::time::timeout(HANDSHAKE_TIMEOUT, door.meet(stream, remote, number)) => met,
                     };
                     drop(permit);
                     match met {
@@ -196,14 +197,19 @@ impl Refusals {
 
 impl Door {
     /// Finds out who the peer is.
-    async fn meet(&self, stream: TcpStream, remote: SocketAddr) -> anyhow::Result<PeerStream> {
+    async fn meet(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        number: u64,
+    ) -> anyhow::Result<PeerStream> {
         stream.set_nodelay(true)?;
         let mut first = [0];
         if stream.peek(&mut first).await? == 0 {
             anyhow::bail!("the peer hung up before the handshake");
         }
         if self.transport == Transport::Plaintext && first == plaintext::FIRST_BYTE {
-            return self.meet_plain(stream, remote).await;
+            return self.meet_plain(stream, remote, number).await;
         }
         let credentials = self.credentials.borrow().clone();
         let tls = TlsAcceptor::from(credentials.server_config()).accept(stream).await?;
@@ -214,7 +220,7 @@ impl Door {
         let peer = credentials.peer_of(tls.get_ref().1.peer_certificates(), now)?;
         let node = peer.map(|certificate| certificate.node);
         let admission = self.connections.admit(node, tls.get_ref().0)?;
-        let peer = node.map(|node| Peer { node, origin: Origin::Remote });
+        let peer = node.map(|node| Peer { node, origin: Origin::Remote, connection: number });
         let connection = Connection { peer, remote };
         Ok(PeerStream { stream: Stream::Tls(Box::new(tls)), connection, _admission: admission })
     }
@@ -225,13 +231,14 @@ impl Door {
         &self,
         mut stream: TcpStream,
         remote: SocketAddr,
+        number: u64,
     ) -> anyhow::Result<PeerStream> {
         let node = plaintext::read_preface(&mut stream).await?;
         if self.credentials.borrow().identity().trust().is_removed(node) {
             anyhow::bail!("node {} was removed from the cluster", node.short());
         }
         let admission = self.connections.admit(Some(node), &stream)?;
-        let peer = Some(Peer { node, origin: Origin::Remote });
+        let peer = Some(Peer { node, origin: Origin::Remote, connection: number });
         let connection = Connection { peer, remote };
         Ok(PeerStream { stream: Stream::Plain(stream), connection, _admission: admission })
     }

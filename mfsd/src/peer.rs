@@ -1,6 +1,7 @@
 //! `Peer`: the authenticated other end of a connection.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mfs::telemetry::metrics;
 use mfs::types::NodeId;
@@ -13,6 +14,15 @@ pub(crate) struct Peer {
     pub(crate) node: NodeId,
     /// How it came.
     pub(crate) origin: Origin,
+    /// Its connection: later ones have greater numbers.
+    pub(crate) connection: u64,
+}
+
+/// A number for a connection that was accepted just now. Its bytes may be read long after those of a later
+/// one, when its sender has given it up: the numbers tell which was the last.
+pub(crate) fn number_connection() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// How a request came.
@@ -61,7 +71,8 @@ mod tests {
 
     #[test]
     fn the_peer_is_who_the_connection_proves() {
-        let peer = Peer { node: NodeId::from_digest([1; 32]), origin: Origin::Remote };
+        let node = NodeId::from_digest([1; 32]);
+        let peer = Peer { node, origin: Origin::Remote, connection: 1 };
         let remote = SocketAddr::from(([127, 0, 0, 1], 1));
         let mut request = Request::new(());
         request.extensions_mut().insert(Connection { peer: Some(peer.clone()), remote });

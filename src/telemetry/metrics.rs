@@ -133,11 +133,29 @@ metrics! {
     /// Opens refused because the descriptors for sessions were used up.
     SERVER_DESCRIPTORS_REFUSED: Counter = "mfs_server_descriptors_refused_total",
         Counter, Count, Stable, Daemon;
-    /// Leases that sessions hold; 0 while the server grants none.
+    /// Files on which sessions hold leases, counted by session.
     SERVER_LEASES: Gauge = "mfs_server_leases",
         Gauge, Count, Experimental, Daemon;
-    /// Leases asked back from sessions.
+    /// Leases granted with answers, counted by file.
+    SERVER_LEASES_GRANTED: Counter = "mfs_server_leases_granted_total",
+        Counter, Count, Experimental, Daemon;
+    /// Leases asked back from sessions, counted by file.
     SERVER_RECALLS: Counter = "mfs_server_recalls_total",
+        Counter, Count, Experimental, Daemon;
+    /// Leases that sessions gave back, counted by file.
+    SERVER_LEASES_RETURNED: Counter = "mfs_server_leases_returned_total",
+        Counter, Count, Experimental, Daemon;
+    /// Sessions ended because they did not give back what they were asked for.
+    SERVER_RECALLS_UNANSWERED: Counter = "mfs_server_recalls_unanswered_total",
+        Counter, Count, Experimental, Daemon;
+    /// Changes that had to wait for leases, or for another change of the same directory.
+    SERVER_CHANGES_DELAYED: Counter = "mfs_server_changes_delayed_total",
+        Counter, Count, Experimental, Daemon;
+    /// Changes that wait for leases, or for another change of the same directory.
+    SERVER_CHANGES_WAITING: Gauge = "mfs_server_changes_waiting",
+        Gauge, Count, Experimental, Daemon;
+    /// Files changed by processes of this node beside mfs, as they were noticed.
+    SERVER_LOCAL_CHANGES: Counter = "mfs_server_local_changes_total",
         Counter, Count, Experimental, Daemon;
 
     // The mount.

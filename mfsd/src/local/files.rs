@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use crate::daemon::Daemon;
 use crate::node::Node;
-use crate::peer::{Origin, Peer};
+use crate::peer::{self, Origin, Peer};
 
 /// Hands requests on to the file service of the node that this machine is at that moment.
 #[derive(Clone)]
@@ -56,7 +56,11 @@ impl Service<http::Request<Body>> for LocalFiles {
         match self.admit(&request) {
             Ok(node) => {
                 let own = node.credentials().identity().node();
-                request.extensions_mut().insert(Peer { node: own, origin: Origin::LocalMount });
+                request.extensions_mut().insert(Peer {
+                    node: own,
+                    origin: Origin::LocalMount,
+                    connection: peer::number_connection(),
+                });
                 node.files.server().call(request)
             }
             Err(status) => Box::pin(async move { Ok(status.into_http()) }),

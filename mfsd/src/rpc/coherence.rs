@@ -16,6 +16,7 @@ use mfs::clock;
 use mfs::export::{Changed, LocalChanges};
 use mfs::lease::{Action, ChangeId, Event, Grace, Grantor, Reading, RecallId, Terms, Touch};
 use mfs::sync::Mutex;
+use mfs::telemetry::metrics as m;
 use mfs::types::{Leases, SessionId};
 use mfs::wire::{MAX_LEASED, Recall, ReturnLease, ServerMessage};
 use smallvec::SmallVec;
@@ -37,9 +38,16 @@ struct Inner {
     waiting: HashMap<ChangeId, Continuation>,
     last_change: ChangeId,
     /// The control streams of each session, the newest last. Weak: a stream ends with its last answer.
-    streams: HashMap<SessionId, Vec<WeakUnboundedSender<Outgoing>>>,
+    streams: HashMap<SessionId, Streams>,
     /// Sessions that are to be ended.
     cut: Vec<SessionId>,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    /// The latest connection that one came over.
+    connection: u64,
+    outboxes: Vec<WeakUnboundedSender<Outgoing>>,
 }
 
 type Continuation = Box<dyn FnOnce() + Send>;
@@ -77,14 +85,21 @@ impl Coherence {
     }
 
     /// The client of a session that remembers has greeted over a control stream, and forgotten everything;
-    /// recalls go out over it from now on.
-    pub(super) fn attach(&self, session: SessionId, outbox: &Outbox) {
-        self.step_with(|inner| {
-            let streams = inner.streams.entry(session).or_default();
-            streams.retain(|stream| stream.strong_count() > 0);
-            streams.push(outbox.downgrade());
-            Event::Attached(session)
-        });
+    /// recalls go out over it from now on. `false`: a later connection greeted before this one, whose client
+    /// has given it up.
+    pub(super) fn attach(&self, session: SessionId, connection: u64, outbox: &Outbox) -> bool {
+        let mut inner = self.inner.lock();
+        let streams = inner.streams.entry(session).or_default();
+        if connection < streams.connection {
+            return false;
+        }
+        streams.connection = connection;
+        streams.outboxes.retain(|outbox| outbox.strong_count() > 0);
+        streams.outboxes.push(outbox.downgrade());
+        let (mut admitted, _) = inner.step(Event::Attached(session), None);
+        drop(inner);
+        admitted.drain(..).for_each(|go_on| go_on());
+        true
     }
 
     /// A client has greeted over a control stream: what a daemon before this one granted it is forgotten.
@@ -99,6 +114,7 @@ impl Coherence {
 
     /// A session gives leases back.
     pub(super) fn returned(&self, session: SessionId, lease: ReturnLease) {
+        m::SERVER_LEASES_RETURNED.add(lease.files.len() as u64);
         self.step(Event::Returned(session, lease.recall, lease.files));
     }
 
@@ -115,7 +131,12 @@ impl Coherence {
     /// Time has passed. The sessions that are to be ended: they did not return what they were asked for.
     pub(super) fn tick(&self) -> Vec<SessionId> {
         self.step(Event::Tick);
-        std::mem::take(&mut self.inner.lock().cut)
+        let mut inner = self.inner.lock();
+        m::SERVER_LEASES.set(i64::try_from(inner.grantor.len()).unwrap_or(i64::MAX));
+        m::SERVER_CHANGES_WAITING.set(i64::try_from(inner.waiting.len()).unwrap_or(i64::MAX));
+        let cut = std::mem::take(&mut inner.cut);
+        m::SERVER_RECALLS_UNANSWERED.add(cut.len() as u64);
+        cut
     }
 
     /// Somebody beside the sessions has changed something.
@@ -124,6 +145,7 @@ impl Coherence {
     pub(super) fn notice(&self, read: impl FnOnce() -> LocalChanges) {
         let _noticing = self.noticing.lock();
         let LocalChanges { others, own, anything } = read();
+        m::SERVER_LOCAL_CHANGES.add(others.len() as u64);
         if anything {
             self.step(Event::Overflowed);
         }
@@ -200,6 +222,7 @@ impl Coherence {
         let job = if at_once {
             Some(job)
         } else {
+            m::SERVER_CHANGES_DELAYED.add_one();
             inner.waiting.insert(id, Box::new(move || resume(job)));
             None
         };
@@ -240,7 +263,10 @@ impl Inner {
         let (mut admitted, mut at_once) = (SmallVec::new(), false);
         for action in self.grantor.step(clock::since_boot(), event) {
             match action {
-                Action::Recall(session, id, files) => self.recall(session, id, &files),
+                Action::Recall(session, id, files) => {
+                    m::SERVER_RECALLS.add(files.len() as u64);
+                    self.recall(session, id, &files);
+                }
                 Action::Admit(id) if Some(id) == asking => at_once = true,
                 Action::Admit(id) => admitted.extend(self.waiting.remove(&id)),
                 Action::Cut(session) => self.cut.push(session),
@@ -253,7 +279,7 @@ impl Inner {
     /// greeting again.
     fn recall(&self, session: SessionId, id: RecallId, files: &[Touch]) {
         let Some(streams) = self.streams.get(&session) else { return };
-        let alive = streams.iter().rev().filter_map(WeakUnboundedSender::upgrade);
+        let alive = streams.outboxes.iter().rev().filter_map(WeakUnboundedSender::upgrade);
         let Some(outbox) = alive.into_iter().find(|outbox| !outbox.is_closed()) else { return };
         let deadline_ms = u32::try_from(self.patience.as_millis()).unwrap_or(u32::MAX);
         for files in files.chunks(MAX_LEASED) {
@@ -303,7 +329,10 @@ impl ReadingHold<'_> {
     ) -> SmallVec<[Leases; 2]> {
         let Some(reading) = self.reading.take() else { return SmallVec::new() };
         let mut inner = self.coherence.inner.lock();
-        inner.grantor.grant(clock::since_boot(), session, reading, own, wishes)
+        let granted = inner.grantor.grant(clock::since_boot(), session, reading, own, wishes);
+        let count = granted.iter().filter(|leases| !leases.is_empty()).count();
+        m::SERVER_LEASES_GRANTED.add(count as u64);
+        granted
     }
 }
 
@@ -312,5 +341,29 @@ impl Drop for ReadingHold<'_> {
         if let Some(reading) = self.reading.take() {
             self.coherence.inner.lock().grantor.end_reading(reading);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mfs::types::InodeNo;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_greeting_that_was_overtaken_frees_nothing() {
+        let patience = Duration::from_secs(1);
+        let coherence =
+            Coherence::new(Terms { term: patience, patience, files_per_session: 8 }, None);
+        let session = SessionId::new(1).unwrap();
+        let (outbox, mut inbox) = mpsc::unbounded_channel();
+        assert!(coherence.attach(session, 2, &outbox));
+        let touch = (InodeNo::FIRST, Leases::ATTRIBUTES);
+        let granted = coherence.begin_reading().grant(session, None, &[touch]);
+        assert_eq!(granted[..], [Leases::ATTRIBUTES]);
+        assert!(!coherence.attach(session, 1, &outbox), "its client has gone on to connection 2");
+        coherence.step(Event::Noticed(vec![touch]));
+        assert!(inbox.try_recv().is_ok(), "it is still held, and asked back");
     }
 }

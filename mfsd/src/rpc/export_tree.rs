@@ -84,6 +84,10 @@ impl Tree for ExportTree {
         watched.covers(file)
     }
 
+    fn has_exact_names(&self, directory: &FileId) -> bool {
+        self.export.has_exact_names(directory)
+    }
+
     fn local_changes(&self) -> LocalChanges {
         self.export.local_changes()
     }

@@ -29,6 +29,8 @@ struct Shared {
     wake: Mutex<Option<Box<dyn Fn() + Send>>>,
     /// Local changes are not noticed at all.
     unwatched: AtomicBool,
+    /// Names in capitals are the same names.
+    folding: AtomicBool,
 }
 
 /// A file; open or not is the same here.
@@ -85,6 +87,11 @@ impl FakeTree {
     /// Goes without noticing local changes.
     pub(crate) fn stop_watching(&self) {
         self.0.unwatched.store(true, Ordering::Release);
+    }
+
+    /// Takes names in capitals for the same.
+    pub(crate) fn fold_case(&self) {
+        self.0.folding.store(true, Ordering::Release);
     }
 
     /// Changes the attributes of a file as a process of the node would, or misses what was changed.
@@ -205,6 +212,10 @@ impl Tree for FakeTree {
 
     fn covers(watched: &bool, file: &FileId) -> bool {
         *watched && file.as_bytes() != UNWATCHED
+    }
+
+    fn has_exact_names(&self, _directory: &FileId) -> bool {
+        !self.0.folding.load(Ordering::Acquire)
     }
 
     fn local_changes(&self) -> LocalChanges {

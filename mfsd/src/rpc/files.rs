@@ -250,18 +250,31 @@ impl<T: Tree> FilesService<T> {
 
     /// Lets a client be granted leases, whose session has been welcomed over a control stream: recalls go
     /// out over it. Not before it is written down that it may hold some.
-    pub(super) async fn remember(&self, session: &Session<T>, outbox: &Outbox) {
+    ///
+    /// # Errors
+    /// The stream is older than one that was greeted before.
+    pub(super) async fn remember(
+        &self,
+        session: &Session<T>,
+        peer: &Peer,
+        outbox: &Outbox,
+    ) -> Result<(), Refusal> {
         let coherence = &self.dispatch.coherence;
         if !session.remembers.load(Ordering::Acquire)
             && let Err(error) = self.write_down(ledger::name_of(&session.owner)).await
         {
-            return tracing::warn!("mounts remember nothing: cannot write down which: {error}");
+            tracing::warn!("mounts remember nothing: cannot write down which: {error}");
+            return Ok(());
         }
-        coherence.attach(session.id, outbox);
+        if !coherence.attach(session.id, peer.connection, outbox) {
+            let message = "the session goes on over a later connection than this one";
+            return Err(Refusal::new(ProtocolCode::UnknownSession, message));
+        }
         session.remembers.store(true, Ordering::Release);
         if session.ended.is_cancelled() {
             coherence.cut(session.id);
         }
+        Ok(())
     }
 
     async fn write_down(&self, client: u64) -> io::Result<()> {

@@ -74,8 +74,8 @@ impl<T: Tree> Dispatch<T> {
             return Leases::empty();
         }
         let covered = |subject| self.covered(session, &watched, subject);
-        let directories: Option<Vec<_>> =
-            effects.directories.iter().copied().map(covered).collect();
+        let named = |subject| covered(subject).filter(|_| self.has_exact_names(session, subject));
+        let directories: Option<Vec<_>> = effects.directories.iter().copied().map(named).collect();
         let directories = directories.unwrap_or_default();
         let attributes = match (effects.attributes, answer) {
             (Some(Told::Of(subject)), _) => covered(subject).map(|ino| vec![ino]),
@@ -129,6 +129,10 @@ impl<T: Tree> Dispatch<T> {
                 Some(T::opened(&open).0.clone())
             }
         }
+    }
+
+    fn has_exact_names(&self, session: &Session<T>, subject: Subject<'_>) -> bool {
+        self.file(session, subject).is_some_and(|file| self.tree.has_exact_names(&file))
     }
 
     fn covered(

@@ -96,7 +96,7 @@ impl Running {
         let (dials, incoming) = mpsc::unbounded_channel();
         let files = InterceptedService::new(service.server(), |mut request: tonic::Request<()>| {
             let node = NodeId::from_digest([9; 32]);
-            request.extensions_mut().insert(Peer { node, origin: Origin::Remote });
+            request.extensions_mut().insert(Peer { node, origin: Origin::Remote, connection: 1 });
             Ok(request)
         });
         let server = Server::builder().add_service(files);

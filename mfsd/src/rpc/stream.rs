@@ -90,7 +90,8 @@ impl<T: Tree> Conversation<T> {
             self.service.dispatch.coherence.greeted(client);
         }
         if remembers {
-            self.service.remember(&attachment.session, &self.outbox).await;
+            let (session, outbox) = (&attachment.session, &self.outbox);
+            self.service.remember(session, &self.peer, outbox).await.map_err(Some)?;
         }
         Ok(attachment)
     }

@@ -56,6 +56,10 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// Whether local changes of this file, which an answer of this tree names, are noticed.
     fn covers(watched: &Self::Watched, file: &FileId) -> bool;
 
+    /// Whether the names in a directory are what their bytes say, and not the same in capitals: only then
+    /// can be remembered which there are.
+    fn has_exact_names(&self, directory: &FileId) -> bool;
+
     /// The local changes that were noticed since the last call.
     fn local_changes(&self) -> LocalChanges;
 

@@ -15,13 +15,19 @@ use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
 use super::Export;
 use super::file_id::{FileRef, Seal};
-use super::mounts::FsKey;
+use super::mounts::{FsKey, reopen};
 use super::numbers::Identity;
 use super::tree::Node;
 use crate::types::{FileId, FileName, InodeNo};
 use watcher::Watcher;
+
+/// `FS_CASEFOLD_FL` of `linux/fs.h`.
+const FOLDS_CASE: u32 = 0x4000_0000;
 
 /// A file that was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,6 +108,18 @@ impl Export {
             tracing::debug!("local changes of another file system are noticed from now on");
         }
         Watched(watcher.watched())
+    }
+
+    /// Whether the names in a directory are what their bytes say; not where it folds case (`chattr +F`).
+    pub fn has_exact_names(&self, directory: &FileId) -> bool {
+        let Ok(Node::File(found)) = self.tree.find(directory) else { return false };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
+        let Ok(fd) = reopen(found.as_fd(), flags) else { return false };
+        match rustix::fs::ioctl_getflags(&fd) {
+            Ok(flags) => flags.bits() & FOLDS_CASE == 0,
+            // Without the call a file system has no such directories.
+            Err(error) => [Errno::NOTTY, Errno::OPNOTSUPP].contains(&error),
+        }
     }
 
     /// What was changed locally since the last call. Does not wait.

@@ -24,15 +24,14 @@ use crate::sync::Mutex;
 use crate::types::InodeNo;
 
 /// File systems whose files are changed through this kernel alone, and in which an event names a file as
-/// its id does (`f_type` of statfs(2)). In all others somebody else may change them, and no event says so.
+/// its id does, and which say of each directory whether it folds case (`f_type` of statfs(2)). In all others
+/// somebody else may change them, and no event says so.
 const WATCHED_KINDS: &[u64] = &[
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // XFS
     0x9123_683e, // Btrfs
     0xf2f5_2010, // F2FS
     0xca45_1a4e, // bcachefs
-    0x2fc1_2fc1, // ZFS
-    0x3153_464a, // JFS
     0x3434,      // NILFS2
     0x0102_1994, // tmpfs
 ];

@@ -323,3 +323,12 @@ async fn a_daemon_that_starts_changes_nothing_before_those_of_the_last_one_have_
     assert_eq!((changed.id, mode_of(&changed)), (change.id, 0o600));
     assert_eq!(mode_of(&reader.told(get(FILE)).await), 0o600);
 }
+
+#[tokio::test]
+async fn names_that_are_the_same_in_capitals_are_not_remembered() {
+    let (daemon, _) = daemon_with_file().await;
+    daemon.tree.fold_case();
+    let (mut client, _) = daemon.greeted_with(remembering()).await;
+    assert_eq!(client.told(lookup(FILE)).await.leases, Leases::ATTRIBUTES);
+    assert_eq!(client.told(lookup(OTHER)).await.leases, Leases::empty());
+}
