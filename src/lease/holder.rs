@@ -262,3 +262,120 @@ impl Holder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Leases = Leases::ATTRIBUTES;
+    const D: Leases = Leases::DIRECTORY;
+
+    fn ino(number: u64) -> InodeNo {
+        InodeNo::new(number).expect("not 0")
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn holder() -> Holder {
+        let mut holder = Holder::new();
+        holder.begin(at(10));
+        assert!(!holder.extend(at(0), at(0)));
+        holder
+    }
+
+    #[test]
+    fn an_answer_that_is_older_than_a_recall_is_not_remembered() {
+        let mut holder = holder();
+        let stamp = holder.stamp();
+        holder.recall(ino(1), A);
+        assert_eq!(holder.grant(at(0), stamp, ino(1), A | D), D);
+        assert_eq!(holder.grant(at(0), stamp, ino(2), A), A);
+        assert_eq!(holder.grant(at(0), holder.stamp(), ino(1), A), A);
+        assert!(holder.holds(at(0), ino(1), A | D));
+    }
+
+    #[test]
+    fn only_so_many_recalls_are_remembered_and_older_answers_grant_nothing() {
+        let mut holder = holder();
+        let [old, mut young] = [holder.stamp(); 2];
+        for number in 0..=RECENT as u64 {
+            holder.recall(ino(1 + number % 7), A);
+            if number == 0 {
+                young = holder.stamp();
+            }
+        }
+        assert_eq!(holder.recent.len(), RECENT);
+        assert_eq!(holder.taken.len(), 7);
+        assert_eq!(holder.grant(at(0), old, ino(100), A), Leases::empty());
+        assert_eq!(holder.grant(at(0), young, ino(100), A), A);
+    }
+
+    #[test]
+    fn a_term_that_was_over_ends_everything() {
+        let mut holder = holder();
+        let early = holder.stamp();
+        assert_eq!(holder.grant(at(0), early, ino(1), A), A);
+        assert!(holder.holds(at(8), ino(1), A) && !holder.holds(at(9), ino(1), A));
+        assert!(holder.extend(at(9), at(8)));
+        assert!(holder.is_valid(at(16)) && !holder.is_holding());
+        assert_eq!(holder.grant(at(9), early, ino(1), A), Leases::empty());
+    }
+
+    #[test]
+    fn without_a_control_stream_nothing_is_granted() {
+        let mut holder = holder();
+        assert_eq!(holder.grant(at(0), holder.stamp(), ino(1), A), A);
+        holder.forget();
+        assert!(!holder.extend(at(1), at(1)) && !holder.is_valid(at(1)));
+        let early = holder.stamp();
+        holder.begin(at(10));
+        assert!(!holder.extend(at(1), at(1)) && !holder.holds(at(1), ino(1), A));
+        assert_eq!(holder.grant(at(1), early, ino(1), A), Leases::empty());
+    }
+
+    #[test]
+    fn what_is_being_changed_is_neither_used_nor_remembered() {
+        let mut holder = holder();
+        assert_eq!(holder.grant(at(0), holder.stamp(), ino(1), A | D), A | D);
+        let own = holder.begin_change(&[(ino(1), A)]);
+        assert!(!holder.holds(at(0), ino(1), A) && holder.holds(at(0), ino(1), D));
+        let stamp = holder.stamp();
+        assert_eq!(holder.grant(at(0), stamp, ino(1), A), Leases::empty());
+        let ended = holder.end_change(at(0), own, Leases::empty(), &[(ino(1), A), (ino(2), A)]);
+        assert_eq!((&ended.kept[..], &ended.granted[..]), (&[][..], &[A, A][..]));
+        assert!(holder.holds(at(0), ino(1), A | D));
+        assert_eq!(holder.grant(at(0), stamp, ino(1), A), Leases::empty(), "it may be older");
+    }
+
+    #[test]
+    fn names_are_kept_through_a_change_that_nobody_met() {
+        let mut holder = holder();
+        let parent = [(ino(1), A | D)];
+        for met in [false, true] {
+            assert_eq!(holder.grant(at(0), holder.stamp(), ino(1), A | D), A | D);
+            let own = holder.begin_change(&parent);
+            if met {
+                holder.recall(ino(1), D);
+            }
+            let kept = holder.end_change(at(0), own, D, &[]).kept;
+            assert_eq!(kept.is_empty(), met);
+            assert_eq!(holder.holds(at(0), ino(1), D), !met);
+            assert!(!holder.holds(at(0), ino(1), A), "nobody knows what they are now");
+        }
+    }
+
+    #[test]
+    fn of_two_own_changes_at_once_neither_keeps_nor_is_granted_anything() {
+        let mut holder = holder();
+        assert_eq!(holder.grant(at(0), holder.stamp(), ino(1), D), D);
+        let first = holder.begin_change(&[(ino(1), D)]);
+        let second = holder.begin_change(&[(ino(1), D)]);
+        for own in [first, second] {
+            let ended = holder.end_change(at(0), own, D, &[(ino(1), D)]);
+            assert_eq!((ended.kept.len(), ended.granted[0]), (0, Leases::empty()));
+        }
+        assert!(!holder.is_holding() && holder.changing.is_empty());
+    }
+}
