@@ -30,6 +30,12 @@ pub(super) struct Event {
 /// What is asked for: names that appear and go, attributes, data. Not FAN_ACCESS (each read), nor what a
 /// change of names says already (FAN_DELETE_SELF, FAN_MOVE_SELF). A file that was written through a map
 /// says so by FAN_CLOSE_WRITE alone.
+///
+/// What it costs a local process (Linux 6.18, two busy cores, medians of three runs without a mark, with one
+/// for names and attributes, and with all of it): pwrite(2) of 4 KiB on tmpfs 1.2, 1.5, 2.5 µs, on ext4 1.3,
+/// 1.7, 3.5 µs; of a byte on tmpfs 1.2, 1.7, 2.8 µs; on tmpfs a creation 7.7, 14, 12 µs, a removal 5.8, 12,
+/// 13 µs. FAN_MODIFY is most of it for who writes in small pieces, on whatever file of the file system; so
+/// none is marked before something in it is remembered.
 const WANTED: u64 = libc::FAN_CREATE
     | libc::FAN_DELETE
     | libc::FAN_MOVED_FROM
