@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mfs::client::{Peers, PeersConfig};
+use mfs::client::{Keeper, Peers, PeersConfig};
 use mfs::config::paths;
 use mfs::export::{Abilities, Export, ExportKeys, ExportSettings, FdBudget, Squash};
 use mfs::identity::Store;
@@ -135,7 +135,11 @@ impl Follower {
                 let (sender, of_peers) = watch::channel(view.clone());
                 let connector = MemberConnector::new(me, Some(socket), of_connector);
                 let on_contact = Some(reports::begin(self.config.runtime.clone()));
-                let config = PeersConfig { on_contact, ..PeersConfig::new() };
+                // Files used directly are looked at anew each time; where that is wanted, nothing of this node's
+                // is remembered.
+                self.fs.cache.leave_out(self.config.direct_access.then_some(me));
+                let keeper = Some(Keeper(self.fs.cache.clone() as Arc<_>));
+                let config = PeersConfig { on_contact, keeper, ..PeersConfig::new() };
                 let peers = Peers::new(config, Arc::new(connector), of_peers);
                 self.sessions =
                     Some(Sessions { me, peers: Arc::new(peers), view: sender, transport });

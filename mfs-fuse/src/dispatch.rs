@@ -2,11 +2,9 @@
 //! there. A reader thread copies what it must and waits for nothing.
 
 use std::ffi::OsStr;
-use std::future::Future;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -14,7 +12,6 @@ use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, INodeNo, InitFlags, IoctlFlags, KernelConfig,
     TimeOrNow, WriteFlags,
 };
-use mfs::telemetry::metrics::{MOUNT_REQUESTS, MOUNT_REQUESTS_WAITING};
 use mfs::types::{AccessMode, Errno, FileKind, RenameFlags, SetAttr, XattrName};
 
 use crate::caps;
@@ -22,9 +19,9 @@ use crate::flags::{
     fallocate_mode, lock_kind, lock_range, open_flags, permissions, seek_whence, xattr_mode,
 };
 use crate::fs::handle_map::Fh;
-use crate::fs::{self, MountedFs, Request};
-use crate::passthrough::{OpenReply, Passthrough};
-use crate::reply::{self, Reply, XattrReply, asker, fh, ino, owner, set_time};
+use crate::fs::{self, Request};
+use crate::port::Port;
+use crate::reply::{self, XattrReply, asker, fh, ino, owner, set_time};
 
 /// Largest request, bytes: what the kernel gives at most (`fs.fuse.max_pages_limit`) and what a session
 /// with a node carries at once.
@@ -33,53 +30,21 @@ const MAX_REQUEST: u32 = 1 << 20;
 /// A node that is away must not use up what the kernel allows to wait for all of them together.
 const MAX_BACKGROUND: u16 = u16::MAX;
 
-/// The kernel's port to a mounted cluster.
-#[derive(Debug)]
-pub(crate) struct Port {
-    pub(crate) fs: Arc<MountedFs>,
-    pub(crate) runtime: tokio::runtime::Handle,
-    pub(crate) passthrough: Arc<Passthrough>,
-    /// How deep file systems may be stacked below backing files: 1, or 2 where the root is an overlay; 0
-    /// where no file is given to the kernel.
-    pub(crate) stack_depth: u32,
-}
-
 // === impl Port ===
 
 impl Port {
-    /// Runs an operation on tokio and sends its answer from there.
-    ///
-    /// If it panics, tokio drops it and with it the unused reply, which answers EIO; nothing else is hurt.
-    fn answer<T, R, F, W>(&self, name: &'static str, reply: R, work: W)
-    where
-        T: Send + 'static,
-        R: Reply<T>,
-        F: Future<Output = Result<T, Errno>> + Send,
-        W: FnOnce(Arc<MountedFs>) -> F + Send + 'static,
-    {
-        MOUNT_REQUESTS.add_one();
-        let waiting = MOUNT_REQUESTS_WAITING.hold();
-        let fs = self.fs.clone();
-        self.runtime.spawn(async move {
-            let result = work(fs).await;
-            drop(waiting);
-            reply::finish(name, reply, result);
-        });
-    }
-
     /// The open is out of the table before the next request is read; its home is told afterwards.
     fn release_open(&self, name: &'static str, fh: Fh, reply: fuser::ReplyEmpty) {
         let leaving = self.fs.let_go(fh);
+        if leaving.as_ref().is_none_or(|leaving| !leaving.is_at_home()) {
+            return Self::answer_known(name, reply, Ok(()));
+        }
         self.answer(name, reply, move |fs| async move {
             if let Some(leaving) = leaving {
                 fs.release(leaving).await;
             }
             Ok(())
         });
-    }
-
-    fn open_reply<R>(&self, reply: R) -> OpenReply<R> {
-        OpenReply { reply, passthrough: self.passthrough.clone() }
     }
 }
 
@@ -107,6 +72,10 @@ impl fuser::Filesystem for Port {
 
     fn lookup(&self, r: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
         let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        let known = name.as_ref().ok();
+        if let Some(known) = known.and_then(|name| self.fs.known_entry(asker, parent, name)) {
+            return Self::answer_known("lookup", reply, known);
+        }
         self.answer("lookup", reply, move |fs| async move {
             fs.lookup(&Request::of(asker), parent, name?).await
         });
@@ -124,6 +93,9 @@ impl fuser::Filesystem for Port {
         reply: fuser::ReplyAttr,
     ) {
         let (asker, ino, handle) = (asker(r), ino(number), handle.map(fh));
+        if let Some(attr) = self.fs.known_attr(asker, ino) {
+            return Self::answer_known("getattr", reply, Ok(attr));
+        }
         self.answer("getattr", reply, move |fs| async move {
             fs.getattr(&Request::of(asker), ino, handle).await
         });
@@ -158,6 +130,9 @@ impl fuser::Filesystem for Port {
 
     fn readlink(&self, r: &fuser::Request, number: INodeNo, reply: fuser::ReplyData) {
         let (asker, ino) = (asker(r), ino(number));
+        if let Some(target) = self.fs.known_target(asker, ino) {
+            return Self::answer_known("readlink", reply, Ok(target));
+        }
         self.answer("readlink", reply, move |fs| async move {
             fs.readlink(&Request::of(asker), ino).await
         });
@@ -373,6 +348,9 @@ impl fuser::Filesystem for Port {
         reply: fuser::ReplyOpen,
     ) {
         let (asker, ino) = (asker(r), ino(number));
+        if let Some(fh) = self.fs.known_directory(asker, ino) {
+            return Self::answer_known("opendir", reply, Ok(fh));
+        }
         self.answer("opendir", reply, move |fs| async move {
             fs.opendir(&Request::of(asker), ino).await
         });
@@ -387,6 +365,9 @@ impl fuser::Filesystem for Port {
         reply: fuser::ReplyDirectory,
     ) {
         let (asker, ino, fh) = (asker(r), ino(number), fh(handle));
+        if let Some(page) = self.fs.known_page(asker, ino, fh, offset) {
+            return Self::answer_known("readdir", reply, Ok(page));
+        }
         self.answer(
             "readdir",
             reply,
@@ -451,14 +432,23 @@ impl fuser::Filesystem for Port {
         reply: fuser::ReplyXattr,
     ) {
         let (asker, ino, name) = (asker(r), ino(number), XattrName::from_os(name));
-        self.answer("getxattr", XattrReply { reply, room: size }, move |fs| async move {
+        let reply = XattrReply { reply, room: size };
+        let known = name.as_ref().ok();
+        if let Some(known) = known.and_then(|name| self.fs.known_xattr(asker, ino, name)) {
+            return Self::answer_known("getxattr", reply, known);
+        }
+        self.answer("getxattr", reply, move |fs| async move {
             fs.getxattr(&Request::of(asker), ino, name?).await
         });
     }
 
     fn listxattr(&self, r: &fuser::Request, number: INodeNo, size: u32, reply: fuser::ReplyXattr) {
         let (asker, ino) = (asker(r), ino(number));
-        self.answer("listxattr", XattrReply { reply, room: size }, move |fs| async move {
+        let reply = XattrReply { reply, room: size };
+        if let Some(names) = self.fs.known_xattr_names(asker, ino) {
+            return Self::answer_known("listxattr", reply, Ok(names));
+        }
+        self.answer("listxattr", reply, move |fs| async move {
             fs.listxattr(&Request::of(asker), ino).await
         });
     }

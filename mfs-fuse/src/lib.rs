@@ -10,6 +10,7 @@ mod flags;
 pub mod fs;
 pub mod mount;
 mod passthrough;
+mod port;
 mod reply;
 mod reports;
 pub mod serve;

@@ -14,9 +14,9 @@ use fuser::{Session, SessionACL};
 use rustix::fs::{FsWord, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::dispatch::Port;
 use crate::fs::MountedFs;
 use crate::passthrough::Passthrough;
+use crate::port::Port;
 
 /// The type of these mounts, as findmnt(8) shows it.
 pub const FILE_SYSTEM_TYPE: &str = "fuse.mfs";

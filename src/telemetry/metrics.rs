@@ -12,6 +12,10 @@ use crate::types::op::Operation;
 /// Values of the label `state` of [`MEMBERS`], in the order of its positions.
 const MEMBER_STATES: &[&str] = &["alive", "suspect", "dead"];
 
+/// Values of the label `request` of [`MOUNT_CACHE_HITS`] and [`MOUNT_CACHE_MISSES`], in the order of their
+/// positions.
+const REMEMBERED: &[&str] = &["lookup", "getattr", "readlink", "getxattr", "listxattr", "opendir"];
+
 /// Declares the metrics, and [`ALL`] over them.
 macro_rules! metrics {
     ($(
@@ -169,9 +173,12 @@ metrics! {
     /// Requests of the kernel not answered yet.
     MOUNT_REQUESTS_WAITING: Gauge = "mfs_mount_requests_waiting",
         Gauge, Count, Stable, Mount;
-    /// Requests of the kernel answered from what the mount knows, without asking a node.
-    MOUNT_CACHE_HITS: Counter = "mfs_mount_cache_hits_total",
-        Counter, Count, Experimental, Mount;
+    /// Requests of the kernel about files of nodes that were answered from what is remembered under leases.
+    MOUNT_CACHE_HITS: Family<{ REMEMBERED.len() }> = "mfs_mount_cache_hits_total",
+        Counter, Count, Experimental, Mount, "request" in REMEMBERED;
+    /// Requests of the kernel that could have been so answered, and for which a node that grants leases was asked.
+    MOUNT_CACHE_MISSES: Family<{ REMEMBERED.len() }> = "mfs_mount_cache_misses_total",
+        Counter, Count, Experimental, Mount, "request" in REMEMBERED;
     /// Operations executed on this node's own files directly (dfsa=1), by operation.
     MOUNT_DIRECT_OPERATIONS: PerOperation = "mfs_mount_direct_operations_total",
         Counter, Count, Stable, Mount, "operation" in Operation::NAMES;

@@ -9,4 +9,5 @@ mod forming;
 mod mounting;
 mod name_space;
 mod power_cut;
+mod remembered;
 mod slow_node;

@@ -4,8 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use mfs_tests::{Cluster, Node, Ran, Setup};
+
+/// Longest wait for what comes a moment later.
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A case: works at a place, panics where it finds something wrong.
 pub(super) type Case = fn(&Place);

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::place::{Case, Place, errno};
+use mfs_tests::eventually;
+
+use super::place::{Case, LIMIT, Place, errno};
 
 pub(super) const CASES: &[(&str, Case)] = &[
     ("attributes_are_those_at_home", attributes_are_those_at_home),
@@ -54,7 +56,9 @@ fn changes_at_home_are_seen(place: &Place<'_>) {
     fs::write(place.at("f"), "a").unwrap();
     for round in 1..60_u64 {
         fs::write(place.at_home("f"), vec![0; round as usize]).unwrap();
-        assert_eq!(fs::metadata(place.at("f")).unwrap().len(), round);
+        eventually("the size is seen", LIMIT, || {
+            fs::metadata(place.at("f")).unwrap().len() == round
+        });
     }
 }
 
@@ -63,9 +67,9 @@ fn a_missing_name_may_appear(place: &Place<'_>) {
         let name = format!("f{round}");
         assert_eq!(errno(fs::metadata(place.at(&name))), libc::ENOENT);
         fs::write(place.at_home(&name), "").unwrap();
-        fs::metadata(place.at(&name)).unwrap();
+        eventually("it is seen", LIMIT, || fs::metadata(place.at(&name)).is_ok());
         fs::remove_file(place.at_home(&name)).unwrap();
-        assert_eq!(errno(fs::metadata(place.at(&name))), libc::ENOENT);
+        eventually("it is gone", LIMIT, || !place.at(&name).exists());
     }
 }
 

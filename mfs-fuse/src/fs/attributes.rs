@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mfs::clock::since_boot;
 use mfs::types::op;
 use mfs::types::{AccessMode, Attr, Errno, InodeNo, SetAttr, SetXattrMode, StatFs, XattrName};
 
@@ -27,7 +28,7 @@ impl MountedFs {
     ) -> Result<Attr, Errno> {
         let subject = self.subject(ino)?;
         let (node, file) = match subject {
-            Subject::File { node, file } => (node, file),
+            Subject::File { node, file, .. } => (node, file),
             Subject::NodeRoot(node) => {
                 if self.nodes.is_root_due(node) {
                     self.refresh_root(request.clone(), node);
@@ -40,19 +41,27 @@ impl MountedFs {
         };
         // fstat(2) comes without the open it was called on, but an unlinked file is reached only through
         // one; any does, since attributes need no permission on the file itself.
+        let cache = self.cache.node(node);
         loop {
-            let handle =
-                fh.and_then(|fh| self.handles.find(fh)).or_else(|| self.handles.any_of(ino, false));
+            let given = fh.and_then(|fh| self.handles.find(fh)).filter(|given| given.is_at_home());
+            let handle = given.or_else(|| self.handles.any_of(ino, false));
             let (backing, open) = match handle.as_deref().and_then(|h| h.as_open()) {
                 Some(open) => (open.backing.clone(), Some(open.open)),
                 None => (self.nodes.backing_of(node, &file)?, None),
             };
             let file = file.clone();
-            match backing.call(&request.origin(), op::GetAttr { file, open }).await {
+            let stamp = cache.stamp();
+            let answer = backing.call_leased(&request.origin(), op::GetAttr { file, open }).await;
+            cache.note_attr(since_boot(), stamp, &answer);
+            match answer.result {
                 // Its owner closed it meanwhile, and before the close was sent it left the table: what is
                 // found there now is another one, or none.
                 Err(Errno::BadF)
                     if open.is_some() && !handle.is_some_and(|h| self.handles.holds(ino, &h)) => {}
+                // A directory that was listed without being opened at its home, and is gone by now.
+                Err(Errno::Stale) if let Some(attr) = self.handles.listed(ino) => {
+                    return Ok(Attr { ino, nlink: 0, ..attr });
+                }
                 answer => return Ok(Attr { ino, ..answer? }),
             }
         }
@@ -72,16 +81,19 @@ impl MountedFs {
         let given = handle.as_deref().and_then(|h| h.as_open()).filter(|o| o.access.writes());
         let change = op::SetAttributes { file: place.file, open: given.map(|o| o.open), set };
         let backing = given.map_or(&place.backing, |o| &o.backing);
-        let mut answer = backing.call(&origin, change.clone()).await;
-        if answer == Err(Errno::Stale) && given.is_none() {
+        let own = self.change(place.node, place.home);
+        let mut answer = backing.call_leased(&origin, change.clone()).await;
+        if answer.result == Err(Errno::Stale) && given.is_none() {
             // Unlinked but open: fchmod(2) and its like come without the open; the kernel has checked that
             // the caller may.
             if let Some(open) = self.open_of(ino, change.set.size.is_some()) {
-                answer =
-                    backing.call(&origin, op::SetAttributes { open: Some(open), ..change }).await;
+                answer = backing
+                    .call_leased(&origin, op::SetAttributes { open: Some(open), ..change })
+                    .await;
             }
         }
-        let attr = answer?;
+        own.end_attr(since_boot(), &answer);
+        let attr = answer.result?;
         if place.is_root {
             self.nodes.saw_root(place.node, attr.clone());
         }
@@ -131,7 +143,12 @@ impl MountedFs {
         }
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::NoData).await?;
-        place.backing.call(&origin, op::GetXattr { file: place.file, name }).await
+        let cache = self.cache.node(place.node);
+        let stamp = cache.stamp();
+        let get = op::GetXattr { file: place.file, name: name.clone() };
+        let answer = place.backing.call_leased(&origin, get).await;
+        cache.note_xattr(since_boot(), stamp, place.home, &name, &answer);
+        answer.result
     }
 
     /// Sets an extended attribute.
@@ -149,7 +166,10 @@ impl MountedFs {
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::Perm).await?;
         let set = op::SetXattr { file: place.file.clone(), name, value, mode };
-        place.backing.call(&origin, set).await?;
+        let own = self.change(place.node, place.home);
+        let answer = place.backing.call_leased(&origin, set).await;
+        own.end(since_boot(), &answer);
+        answer.result?;
         self.touch_root(request, &place);
         Ok(())
     }
@@ -161,9 +181,16 @@ impl MountedFs {
         }
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::Perm).await?;
-        let names = place.backing.call(&origin, op::ListXattr { file: place.file }).await?;
+        let cache = self.cache.node(place.node);
+        let stamp = cache.stamp();
+        let answer = place.backing.call_leased(&origin, op::ListXattr { file: place.file }).await;
+        let (names, leases) = (answer.result?, answer.leases);
         let list: Vec<u8> =
             names.iter().flat_map(|name| name.as_bytes().iter().copied().chain([0])).collect();
+        // Of these the kernel does not know who may see them.
+        if !names.iter().any(|name| name.as_bytes().starts_with(b"trusted.")) {
+            cache.note_xattr_names(since_boot(), stamp, place.home, &list, leases);
+        }
         Ok(list.into())
     }
 
@@ -177,7 +204,10 @@ impl MountedFs {
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::Perm).await?;
         let remove = op::RemoveXattr { file: place.file.clone(), name };
-        place.backing.call(&origin, remove).await?;
+        let own = self.change(place.node, place.home);
+        let answer = place.backing.call_leased(&origin, remove).await;
+        own.end(since_boot(), &answer);
+        answer.result?;
         self.touch_root(request, &place);
         Ok(())
     }

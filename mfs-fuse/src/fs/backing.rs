@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mfs::client::Answered;
 use mfs::types::op::{Call, Entry};
 use mfs::types::{Caller, Errno, OpenId};
 
@@ -60,6 +61,14 @@ impl Backing {
         match self {
             Self::Remote(remote) => remote.call(origin, call).await,
             Self::Local(local) => local.call(origin, call).await,
+        }
+    }
+
+    /// As [`Self::call`], with the leases that came with the answer; directly there are none.
+    pub async fn call_leased<C: Call>(&self, origin: &Origin<'_>, call: C) -> Answered<C::Output> {
+        match self {
+            Self::Remote(remote) => remote.call_leased(origin, call).await,
+            Self::Local(local) => Answered::without(local.call(origin, call).await),
         }
     }
 

@@ -1,18 +1,26 @@
 //! What the kernel holds open: `fh` and the open file or directory behind it.
 //!
+//! A directory whose names are all remembered is opened here alone; its home is told when something is
+//! wanted of the open that only the home can do.
+//!
 //! Lock order: `HandleMap::inner` is a leaf; `OpenFile::listing` is held across the one request that fills
 //! it, since a directory is read by one reader at a time.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mfs::sync::Mutex;
 use mfs::telemetry::instruments::Held;
 use mfs::telemetry::metrics::MOUNT_OPENS;
-use mfs::types::op::DirEntry;
-use mfs::types::{Access, Caller, FileKind, InodeNo, NodeId, OpenId};
+use mfs::types::op::{self, DirEntry};
+use mfs::types::{
+    Access, Attr, Caller, Errno, FileId, FileKind, InodeNo, NodeId, OpenFlags, OpenId,
+};
+use tokio::sync::OnceCell;
 
-use super::backing::Backing;
+use super::backing::{Backing, Origin};
+use super::cache::Collecting;
+use super::process::Asker;
 
 /// The kernel's number of an open; counts up from 1, never reused in one mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +43,8 @@ pub enum Handle {
 pub struct OpenFile {
     /// Its number in this mount.
     pub ino: InodeNo,
+    /// Its number at its home.
+    pub home: InodeNo,
     /// Its home.
     pub node: NodeId,
     /// The way it was opened; it stays that way until it is released.
@@ -44,9 +54,40 @@ pub struct OpenFile {
     /// What it may be used for.
     pub access: Access,
     /// Who opened it.
-    pub opener: Caller,
+    pub opener: Opener,
     /// Of a directory: what was fetched and not yet given to the kernel.
-    pub listing: tokio::sync::Mutex<Option<Fetched>>,
+    pub listing: tokio::sync::Mutex<Listed>,
+}
+
+/// Who opened a file, and whether its home knows.
+#[derive(Debug)]
+pub enum Opener {
+    /// The home does.
+    AtHome(Caller),
+    /// Not yet: a directory that was opened because all of its names are remembered.
+    Here(Box<OpenedHere>),
+}
+
+/// A directory that is open here alone, for now.
+#[derive(Debug)]
+pub struct OpenedHere {
+    /// Its id at its home.
+    pub file: FileId,
+    /// Who opened it.
+    pub asker: Asker,
+    /// Its attributes at that time, if they were known.
+    pub attr: Option<Attr>,
+    caller: OnceLock<Caller>,
+    opened: tokio::sync::OnceCell<()>,
+}
+
+/// How far a directory is read.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// What came last.
+    pub fetched: Option<Fetched>,
+    /// All that came since the beginning, to be remembered.
+    pub collecting: Option<Collecting>,
 }
 
 /// A stretch of a directory that begins after `after`.
@@ -55,9 +96,13 @@ pub struct Fetched {
     /// The cookie it was asked with.
     pub after: u64,
     /// What came.
-    pub entries: Vec<DirEntry>,
+    pub entries: Arc<Vec<DirEntry>>,
     /// Nothing follows.
     pub end: bool,
+    /// Nothing of it was given to the kernel.
+    pub is_fresh: bool,
+    /// Where the kernel is likely to go on.
+    pub next: usize,
 }
 
 /// An entry of a synthetic directory.
@@ -141,8 +186,20 @@ impl HandleMap {
         let inner = self.inner.lock();
         inner.by_ino.get(&ino)?.iter().find_map(|fh| {
             let (handle, _) = inner.handles.get(fh)?;
-            let fits = matches!(&**handle, Handle::Open(o) if !writing || o.access.writes());
+            let fits = |open: &OpenFile| open.is_at_home() && (!writing || open.access.writes());
+            let fits = handle.as_open().is_some_and(fits);
             fits.then(|| handle.clone())
+        })
+    }
+
+    /// Attributes of a directory that is open here alone, from when it was opened.
+    pub fn listed(&self, ino: InodeNo) -> Option<Attr> {
+        let inner = self.inner.lock();
+        inner.by_ino.get(&ino)?.iter().find_map(|fh| {
+            match &inner.handles.get(fh)?.0.as_open()?.opener {
+                Opener::Here(here) => here.attr.clone(),
+                Opener::AtHome(_) => None,
+            }
         })
     }
 
@@ -162,6 +219,11 @@ impl HandleMap {
 // === impl Leaving ===
 
 impl Leaving {
+    /// Whether its home is to be told.
+    pub fn is_at_home(&self) -> bool {
+        self.handle.is_at_home()
+    }
+
     /// The open file of a node, unless it is a synthetic directory.
     pub fn as_open(&self) -> Option<&OpenFile> {
         self.handle.as_open()
@@ -181,9 +243,66 @@ impl Drop for Leaving {
     }
 }
 
+// === impl OpenedHere ===
+
+impl OpenedHere {
+    /// Opened just now.
+    pub fn new(file: FileId, asker: Asker, attr: Option<Attr>) -> Self {
+        Self { file, asker, attr, caller: OnceLock::new(), opened: OnceCell::new() }
+    }
+}
+
+// === impl OpenFile ===
+
+impl OpenFile {
+    /// Whether its home knows of the open.
+    pub fn is_at_home(&self) -> bool {
+        match &self.opener {
+            Opener::AtHome(_) => true,
+            Opener::Here(here) => here.opened.initialized(),
+        }
+    }
+
+    /// Makes sure that its home knows of the open.
+    ///
+    /// # Errors
+    /// Those of opening; ENOENT for a directory that was removed, as reading it says on one machine.
+    pub async fn bring_home(&self, asker: Asker) -> Result<(), Errno> {
+        let Opener::Here(here) = &self.opener else { return Ok(()) };
+        let opening = here.opened.get_or_try_init(async || {
+            let (file, access) = (here.file.clone(), self.access);
+            let open = op::Open { file, open: self.open, access, flags: OpenFlags::empty() };
+            self.backing.call(&self.origin(asker), open).await.map(drop)
+        });
+        match opening.await {
+            Ok(_) => Ok(()),
+            Err(Errno::Stale) => Err(Errno::NoEnt),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The opener's identity, and the signals of who waits now.
+    pub fn origin(&self, asker: Asker) -> Origin<'_> {
+        Origin::of(asker, self.caller())
+    }
+
+    /// Who opened it.
+    pub fn caller(&self) -> &Caller {
+        match &self.opener {
+            Opener::AtHome(caller) => caller,
+            Opener::Here(here) => here.caller.get_or_init(|| here.asker.caller()),
+        }
+    }
+}
+
 // === impl Handle ===
 
 impl Handle {
+    /// Whether its home knows of it; a synthetic directory has none.
+    pub fn is_at_home(&self) -> bool {
+        self.as_open().is_some_and(OpenFile::is_at_home)
+    }
+
     /// The open file of a node, unless it is a synthetic directory.
     pub fn as_open(&self) -> Option<&OpenFile> {
         match self {

@@ -37,6 +37,8 @@ pub enum Subject {
         node: NodeId,
         /// Its id there.
         file: FileId,
+        /// Its number there; here it may have another one.
+        home: InodeNo,
     },
 }
 
@@ -166,6 +168,7 @@ mod tests {
         Subject::File {
             node: NodeId::from_digest([7; 32]),
             file: FileId::from_bytes(bytes.into()).unwrap(),
+            home: number(50),
         }
     }
 

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mfs::types::op::{self, DirEntry};
+use mfs::clock::since_boot;
+use mfs::types::op::{self, Call, DirEntry};
 use mfs::types::{
-    Access, Attr, Errno, FallocateMode, FileKind, FileName, InodeNo, LockOwner, NodeId, OpenFlags,
-    OpenId, SeekWhence,
+    Access, Attr, Errno, FallocateMode, FileKind, FileName, InodeNo, LockOwner, OpenFlags, OpenId,
+    SeekWhence,
 };
 
-use super::backing::{Backing, Origin};
-use super::handle_map::{Fetched, Fh, Handle, Leaving, OpenFile, SyntheticEntry};
+use super::backing::Backing;
+use super::cache::Collecting;
+use super::handle_map::{Fetched, Fh, Handle, Leaving, Listed, OpenFile, Opener, SyntheticEntry};
 use super::inode_map::Subject;
 use super::process::Asker;
-use super::{MountedFs, Request, root};
+use super::{MountedFs, Place, Request, root};
 
 /// Entries fetched at once: about what the kernel's own buffers take, so that little is fetched in vain.
 const LISTING_STRETCH: u32 = 1_024;
+
+/// Most entries offered to the kernel at once: more than fit into its buffer are copied in vain.
+const PAGE: usize = 512;
 
 /// What open(2) and creat(2) bring.
 #[derive(Debug)]
@@ -50,9 +55,20 @@ impl MountedFs {
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::IsDir).await?;
         let open = place.backing.new_open();
-        let call = op::Open { file: place.file, open, access, flags };
-        place.backing.call(&origin, call).await?;
-        Ok(self.opened(request, ino, place.node, place.backing, open, access))
+        let call = op::Open { file: place.file.clone(), open, access, flags };
+        if flags.contains(OpenFlags::TRUNCATE) {
+            let own = self.change(place.node, place.home);
+            let answer = place.backing.call_leased(&origin, call).await;
+            own.end_attr(since_boot(), &answer);
+            answer.result?;
+        } else {
+            let cache = self.cache.node(place.node);
+            let stamp = cache.stamp();
+            let answer = place.backing.call_leased(&origin, call).await;
+            cache.note_attr(since_boot(), stamp, &answer);
+            answer.result?;
+        }
+        Ok(self.opened(request, ino, place, open, access))
     }
 
     /// Makes a regular file (or finds it) and opens it.
@@ -75,13 +91,18 @@ impl MountedFs {
         let open = place.backing.new_open();
         let parent = place.file.clone();
         let call = op::Create { parent, name: name.clone(), open, mode, access, flags };
-        let entry = place.backing.call(&origin, call).await?;
+        let own = self.change_name(&place, &name);
+        let answer = place.backing.call_leased(&origin, call).await;
+        own.end_made(since_boot(), place.home, &name, &answer);
+        let entry = answer.result?;
         if in_magic {
             self.selections.made(request.asker, place.node, name);
         }
         self.touch_root(request, &place);
+        let place =
+            Place { file: entry.file.clone(), home: entry.attr.ino, is_root: false, ..place };
         let attr = self.admit(place.node, entry);
-        let opened = self.opened(request, attr.ino, place.node, place.backing, open, access);
+        let opened = self.opened(request, attr.ino, place, open, access);
         Ok((attr, opened))
     }
 
@@ -89,23 +110,24 @@ impl MountedFs {
         &self,
         request: &Request,
         ino: InodeNo,
-        node: NodeId,
-        backing: Backing,
+        place: Place,
         open: OpenId,
         access: Access,
     ) -> Opened {
+        let Place { node, home, backing, .. } = place;
         let file = match &backing {
             Backing::Local(local) => local.find(open),
             Backing::Remote(_) => None,
         };
         let fh = self.handles.insert(Handle::Open(Box::new(OpenFile {
             ino,
+            home,
             node,
             backing,
             open,
             access,
-            opener: request.caller.clone(),
-            listing: tokio::sync::Mutex::new(None),
+            opener: Opener::AtHome(request.caller.clone()),
+            listing: tokio::sync::Mutex::default(),
         })));
         Opened { fh, ino, file }
     }
@@ -133,21 +155,17 @@ impl MountedFs {
         offset: u64,
     ) -> Result<Page, Errno> {
         let handle = self.handle(fh)?;
-        let mut page = Page { entries: dots(ino, offset) };
-        let Some(from) = cookie_of(offset + page.entries.len() as u64) else { return Ok(page) };
+        let (mut page, from) = Page::begin(ino, offset);
+        let Some(from) = from else { return Ok(page) };
         match &*handle {
             Handle::Synthetic(entries) => page.add_synthetic(entries, from),
             Handle::Open(open) => {
-                let mut listing = open.listing.lock().await;
-                let rest = listing.as_ref().and_then(|fetched| fetched.following(from));
-                let rest = match rest {
-                    Some(rest) => rest,
-                    None => {
-                        let fetched = fetch(open, asker, from).await?;
-                        &listing.insert(fetched).entries[..]
-                    }
-                };
-                page.add(rest);
+                let mut listed = open.listing.lock().await;
+                if !self.go_on(open, asker, &mut listed, from, &mut page) {
+                    open.bring_home(asker).await?;
+                    self.fetch(open, asker, from, &mut listed).await?;
+                    self.go_on(open, asker, &mut listed, from, &mut page);
+                }
             }
         }
         Ok(page)
@@ -158,7 +176,9 @@ impl MountedFs {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
         let read = op::Read { open: open.open, offset, size };
-        Ok(open.backing.call(&open.origin(asker), read).await?.data)
+        let answer = open.backing.call(&open.origin(asker), read).await;
+        self.note_access(open);
+        Ok(answer?.data)
     }
 
     /// Writes; says how many bytes.
@@ -172,7 +192,7 @@ impl MountedFs {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
         let write = op::Write { open: open.open, offset, data };
-        Ok(open.backing.call(&open.origin(asker), write).await?.size)
+        Ok(self.change_data(open, asker, write).await?.size)
     }
 
     /// One descriptor of an open was closed.
@@ -192,7 +212,10 @@ impl MountedFs {
     /// Tells the home of a closed open. Nobody hears of an error: what could fail was reported by `flush`.
     pub async fn release(&self, leaving: Leaving) {
         let Some(open) = leaving.as_open() else { return };
-        let nobody = Asker { uid: open.opener.uid, gid: open.opener.gid, tid: 0 };
+        let nobody = Asker { uid: open.caller().uid, gid: open.caller().gid, tid: 0 };
+        if !open.is_at_home() {
+            return;
+        }
         let release = op::Release { open: open.open };
         if let Err(error) = open.backing.call(&open.origin(nobody), release).await {
             tracing::debug!(%error, node = %open.node.short(), "an open could not be released");
@@ -204,6 +227,7 @@ impl MountedFs {
         let handle = self.handle(fh)?;
         // A synthetic directory has nothing to write.
         let Some(open) = handle.as_open() else { return Ok(()) };
+        open.bring_home(asker).await?;
         open.backing.call(&open.origin(asker), op::Sync { open: open.open, data_only }).await
     }
 
@@ -219,7 +243,7 @@ impl MountedFs {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
         let call = op::Fallocate { open: open.open, mode, offset, length };
-        open.backing.call(&open.origin(asker), call).await
+        self.change_data(open, asker, call).await
     }
 
     /// Finds data or a hole.
@@ -255,7 +279,87 @@ impl MountedFs {
             target_offset,
             length,
         };
-        to.backing.call(&to.origin(asker), call).await
+        let copied = self.change_data(to, asker, call).await;
+        self.note_access(from);
+        copied
+    }
+
+    /// Does what changes the data of an open file.
+    async fn change_data<C: Call>(
+        &self,
+        open: &OpenFile,
+        asker: Asker,
+        call: C,
+    ) -> Result<C::Output, Errno> {
+        let own = self.change(open.node, open.home);
+        let answer = open.backing.call_leased(&open.origin(asker), call).await;
+        own.end(since_boot(), &answer);
+        answer.result
+    }
+
+    /// Gives what is known of a directory after this cookie; `false` if it must be fetched.
+    pub(super) fn go_on(
+        &self,
+        open: &OpenFile,
+        asker: Asker,
+        listed: &mut Listed,
+        from: u64,
+        page: &mut Page,
+    ) -> bool {
+        let is_known = |fetched: &mut Fetched| fetched.following(from).map(|rest| page.add(rest));
+        if listed.fetched.as_mut().and_then(is_known).is_some() {
+            return true;
+        }
+        if from != 0 {
+            return false;
+        }
+        let cache = self.cache.node(open.node);
+        let Some(entries) = cache.listing(since_boot(), asker.uid, open.home) else { return false };
+        let all = Fetched { after: 0, entries, end: true, is_fresh: true, next: 0 };
+        let rest = listed.fetched.insert(all).following(from);
+        rest.map(|rest| page.add(rest)).is_some()
+    }
+
+    /// Fetches the stretch of a directory after this cookie.
+    async fn fetch(
+        &self,
+        open: &OpenFile,
+        asker: Asker,
+        after: u64,
+        listed: &mut Listed,
+    ) -> Result<(), Errno> {
+        let cache = self.cache.node(open.node);
+        // With the attributes, `ls -l` need not ask for each file; without a lease they are old at once.
+        let attributes = cache.is_granting();
+        let call =
+            op::ReadDir { open: open.open, cookie: after, limit: LISTING_STRETCH, attributes };
+        let stamp = cache.stamp();
+        let answer = open.backing.call_leased(&open.origin(asker), call).await;
+        let (leases, listing) = (answer.leases, answer.result?);
+        if after == 0 {
+            listed.collecting = Some(Collecting::default());
+        } else if listed.fetched.as_ref().is_none_or(|last| last.last() != Some(after)) {
+            listed.collecting = None;
+        }
+        let collecting = &mut listed.collecting;
+        cache.note_listing(since_boot(), stamp, open.home, &listing, leases, collecting);
+        self.note_access(open);
+        self.cache.trim();
+        let entries = Arc::new(listing.entries);
+        listed.fetched =
+            Some(Fetched { after, entries, end: listing.end, is_fresh: true, next: 0 });
+        Ok(())
+    }
+
+    /// A file was read: its time of access may be another one, unless it is one that relatime(8) leaves as
+    /// it is.
+    fn note_access(&self, open: &OpenFile) {
+        let cache = self.cache.node(open.node);
+        if cache.is_granting()
+            && cache.attr_if_held(since_boot(), open.home).is_some_and(|a| is_due(&a))
+        {
+            cache.drop_attr(open.home);
+        }
     }
 
     pub(super) fn handle(&self, fh: Fh) -> Result<Arc<Handle>, Errno> {
@@ -263,27 +367,31 @@ impl MountedFs {
     }
 }
 
-// === impl OpenFile ===
-
-impl OpenFile {
-    /// The opener's identity, and the signals of who waits now.
-    pub(super) const fn origin(&self, asker: Asker) -> Origin<'_> {
-        Origin::of(asker, &self.opener)
-    }
-}
-
 // === impl Fetched ===
 
 impl Fetched {
+    /// The cookie of its last entry.
+    fn last(&self) -> Option<u64> {
+        self.entries.last().map(|entry| entry.cookie)
+    }
+
     /// What follows the entry with this cookie, if that is known: the end counts as known.
-    fn following(&self, cookie: u64) -> Option<&[DirEntry]> {
+    pub(super) fn following(&mut self, cookie: u64) -> Option<&[DirEntry]> {
+        let is_at = |index: usize| self.entries.get(index).is_some_and(|e| e.cookie == cookie);
         let start = if cookie == self.after {
             // Asked again from its beginning (rewinddir): fetch anew, the directory may have changed.
-            return None;
+            if !std::mem::take(&mut self.is_fresh) {
+                return None;
+            }
+            0
+        } else if self.next > 0 && is_at(self.next - 1) {
+            self.next
         } else {
             self.entries.iter().position(|entry| entry.cookie == cookie)? + 1
         };
-        let rest = &self.entries[start..];
+        let end = self.entries.len().min(start + PAGE);
+        self.next = start;
+        let rest = &self.entries[start..end];
         if rest.is_empty() && !self.end { None } else { Some(rest) }
     }
 }
@@ -291,7 +399,14 @@ impl Fetched {
 // === impl Page ===
 
 impl Page {
-    fn add(&mut self, entries: &[DirEntry]) {
+    /// Begins at this offset: with what every directory has.
+    pub(super) fn begin(ino: InodeNo, offset: u64) -> (Self, Option<u64>) {
+        let page = Self { entries: dots(ino, offset) };
+        let from = cookie_of(offset + page.entries.len() as u64);
+        (page, from)
+    }
+
+    pub(super) fn add(&mut self, entries: &[DirEntry]) {
         self.entries.extend(entries.iter().map(|entry| {
             (entry.name.as_bytes().to_vec(), entry.ino, entry.kind, offset_after(entry.cookie))
         }));
@@ -305,11 +420,13 @@ impl Page {
     }
 }
 
-async fn fetch(open: &OpenFile, asker: Asker, after: u64) -> Result<Fetched, Errno> {
-    let call =
-        op::ReadDir { open: open.open, cookie: after, limit: LISTING_STRETCH, attributes: false };
-    let listing = open.backing.call(&open.origin(asker), call).await?;
-    Ok(Fetched { after, entries: listing.entries, end: listing.end })
+/// Whether a reading changes the time of access, as file systems are mounted if nothing else is said.
+fn is_due(attr: &Attr) -> bool {
+    const DAY: i64 = 24 * 60 * 60;
+    let now = i64::try_from(mfs::clock::unix_seconds()).unwrap_or(i64::MAX);
+    attr.atime <= attr.mtime
+        || attr.atime <= attr.ctime
+        || attr.atime.seconds.saturating_add(DAY) <= now
 }
 
 fn file_of(handle: &Handle) -> Result<&OpenFile, Errno> {

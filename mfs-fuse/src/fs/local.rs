@@ -1,17 +1,22 @@
 //! `Local`: this node's own files, used directly (dfsa=1).
 //!
 //! Data bypasses mfsd: finding, reading, listing and opening go to the export itself, by the same code that
-//! mfsd runs. What changes names and attributes goes through mfsd, which knows who caches them.
+//! mfsd runs. What changes names and attributes goes through mfsd, which knows who remembers them; a file
+//! that is open for writing is open there, too, so that nobody remembers what is written past it.
+//!
+//! Lock order: `Local::writing` is a leaf.
 
+use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use mfs::export::{Export, OpenFile, OpenMap, Opens, Pool};
+use mfs::sync::Mutex;
 use mfs::telemetry::metrics::MOUNT_DIRECT_OPERATIONS;
 use mfs::types::op::{self, Call, Create, Entry, Listing, Operation, Outcome};
-use mfs::types::{Caller, Errno, FileId, OpenFlags, OpenId};
+use mfs::types::{Access, Caller, Errno, FileId, OpenFlags, OpenId};
 
 use super::backing::{Origin, Terms};
 use super::remote::Remote;
@@ -22,6 +27,8 @@ pub struct Local {
     export: Export,
     pool: Pool,
     opens: Arc<OpenMap>,
+    /// The opens for writing, and their names at mfsd.
+    writing: Mutex<HashMap<OpenId, OpenId>>,
     last_open: AtomicU64,
     changes: Changes,
     terms: Terms,
@@ -83,6 +90,7 @@ impl Local {
             export,
             pool: Pool::new(Pool::USUAL_THREADS),
             opens: Arc::new(opens),
+            writing: Mutex::default(),
             last_open: AtomicU64::new(0),
             changes,
             terms,
@@ -99,11 +107,20 @@ impl Local {
         let outcome = match &self.changes {
             Changes::Server(server) if changes_names_or_attributes(&operation) => match operation {
                 Operation::Create(create) => self.create(server, origin, create).await?,
+                Operation::Open(open) => self.open(server, origin, open).await?,
                 operation => server.call(origin, Whole(operation)).await?,
             },
             Changes::Server(server) => {
+                let released = match &operation {
+                    Operation::Release(release) => Some(release.open),
+                    _ => None,
+                };
                 let asked = Self::is_lookup(&operation).then(|| operation.clone());
-                match (self.execute(origin.caller, operation).await?, asked) {
+                let outcome = self.execute(origin.caller, operation).await;
+                if let Some(theirs) = released.and_then(|open| self.writing.lock().remove(&open)) {
+                    self.release(server, origin, theirs).await;
+                }
+                match (outcome?, asked) {
                     (Outcome::Entry(entry), Some(lookup)) if !self.serves(&entry.file) => {
                         server.call(origin, Whole(lookup)).await?
                     }
@@ -196,11 +213,48 @@ impl Local {
             // A file may be made read-only and yet be open for writing: mfsd has let the caller do so.
             opened = self.execute(&Caller::root(), Operation::Open(again)).await;
         }
-        // The file stays open at mfsd until it is open here, so that nobody can take it away between.
-        if let Err(error) = server.call(origin, op::Release { open: theirs }).await {
-            tracing::debug!(%error, "mfsd keeps an open of a new file until the session ends");
-        }
+        // The file stays open at mfsd until it is open here, so that nobody can take it away between; and
+        // as long as it is written to here.
+        self.opened(server, origin, (open, theirs), access, opened.is_ok()).await;
         opened.map(|_| Outcome::Created(entry))
+    }
+
+    /// mfsd opens the file, too, and truncates it: until it is closed there, nobody remembers what it says.
+    async fn open(
+        &self,
+        server: &Remote,
+        origin: &Origin<'_>,
+        asked: op::Open,
+    ) -> Result<Outcome, Errno> {
+        let (open, access, theirs) = (asked.open, asked.access, server.new_open());
+        server.call(origin, op::Open { open: theirs, ..asked.clone() }).await?;
+        let flags = asked.flags - OpenFlags::TRUNCATE;
+        let opened =
+            self.execute(origin.caller, Operation::Open(op::Open { flags, ..asked })).await;
+        self.opened(server, origin, (open, theirs), access, opened.is_ok()).await;
+        opened
+    }
+
+    /// Keeps an open of mfsd as long as the file is open for writing here.
+    async fn opened(
+        &self,
+        server: &Remote,
+        origin: &Origin<'_>,
+        (open, theirs): (OpenId, OpenId),
+        access: Access,
+        succeeded: bool,
+    ) {
+        if succeeded && access.writes() {
+            self.writing.lock().insert(open, theirs);
+        } else {
+            self.release(server, origin, theirs).await;
+        }
+    }
+
+    async fn release(&self, server: &Remote, origin: &Origin<'_>, theirs: OpenId) {
+        if let Err(error) = server.call(origin, op::Release { open: theirs }).await {
+            tracing::debug!(%error, "mfsd keeps an open until the session ends");
+        }
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, Errno>>) -> Result<T, Errno> {
@@ -211,18 +265,13 @@ impl Local {
     }
 }
 
-/// Whether others may have cached what the operation changes. What is done through an open file concerns
-/// its data, even where an attribute (its size) changes with it.
+/// Whether others may remember what the operation changes, and have not been asked to forget it when the
+/// file was opened for writing.
 const fn changes_names_or_attributes(operation: &Operation) -> bool {
     match operation {
-        Operation::SetAttributes(set) => {
-            let only_size = set.set.mode.is_none()
-                && set.set.uid.is_none()
-                && set.set.gid.is_none()
-                && set.set.atime.is_none()
-                && set.set.mtime.is_none();
-            set.open.is_none() && !only_size
-        }
+        // What is open for writing is open at mfsd, too.
+        Operation::SetAttributes(set) => set.open.is_none(),
+        Operation::Open(open) => open.access.writes() || open.flags.contains(OpenFlags::TRUNCATE),
         Operation::MakeNode(_)
         | Operation::MakeDir(_)
         | Operation::MakeSymlink(_)
@@ -236,7 +285,6 @@ const fn changes_names_or_attributes(operation: &Operation) -> bool {
         Operation::Lookup(_)
         | Operation::GetAttr(_)
         | Operation::ReadLink(_)
-        | Operation::Open(_)
         | Operation::Read(_)
         | Operation::Write(_)
         | Operation::Flush(_)

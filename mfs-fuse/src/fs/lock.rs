@@ -37,6 +37,7 @@ impl MountedFs {
     ) -> Result<HeldLock, Errno> {
         let handle = self.handle(fh)?;
         let open = handle.as_open().ok_or(Errno::BadF)?;
+        open.bring_home(asker).await?;
         let ask = op::GetLock { open: open.open, owner, kind, range };
         open.backing.call(&open.origin(asker), ask).await
     }
@@ -55,6 +56,7 @@ impl MountedFs {
         let family = if asker.is_in_flock() { LockFamily::Flock } else { LockFamily::Range };
         let handle = self.handle(fh)?;
         let open = handle.as_open().ok_or(Errno::BadF)?;
+        open.bring_home(asker).await?;
         let origin = Origin { on_signal: true, ..open.origin(asker) };
         let mut settled = false;
         // A server waits by itself, the export never does.

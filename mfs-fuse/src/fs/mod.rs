@@ -1,16 +1,18 @@
 //! `MountedFs`: the operations of a mount, without FUSE types; it runs, and is tested, without a kernel.
 //!
-//! An operation takes the asker, inode numbers and names, and answers values or an `Errno`. Nothing is
-//! cached beyond what cannot change: every answer about a file comes from its home node.
+//! An operation takes the asker, inode numbers and names, and answers values or an `Errno`. Every answer
+//! about a file comes from its home node, or from what is remembered while the home grants a lease on it.
 //!
-//! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots` and the tables of `Selections` are
-//! leaves; no two of them are held together, and none across an `.await`.
+//! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots`, the locks of `cache` and the tables of
+//! `Selections` are leaves; no two of them are held together, and none across an `.await`.
 
 mod attributes;
 pub mod backing;
+pub mod cache;
 pub mod handle_map;
 pub mod inode_map;
 mod io;
+mod known;
 pub mod local;
 mod lock;
 mod namespace;
@@ -22,13 +24,15 @@ pub mod selection;
 
 use std::sync::Arc;
 
+use mfs::clock::since_boot;
 use mfs::types::op::{self, Entry};
-use mfs::types::{Attr, Caller, Errno, FileId, FileName, InodeNo, NodeId, Timestamp};
+use mfs::types::{Attr, Caller, Errno, FileId, FileName, InodeNo, Leases, NodeId, Timestamp};
 
 pub use self::backing::Terms;
 pub use self::io::{Opened, Page};
 
 use self::backing::{Backing, Origin};
+use self::cache::{Cache, Changing};
 use self::handle_map::HandleMap;
 use self::inode_map::{InodeMap, Subject};
 use self::nodes::Nodes;
@@ -40,6 +44,8 @@ use self::selection::Selections;
 pub struct MountedFs {
     /// Where the nodes are.
     pub nodes: Nodes,
+    /// What is remembered of their files.
+    pub cache: Arc<Cache>,
     inodes: InodeMap,
     handles: Arc<HandleMap>,
     selections: Selections,
@@ -61,6 +67,8 @@ pub struct Request {
 struct Place {
     node: NodeId,
     file: FileId,
+    /// Its number at the node.
+    home: InodeNo,
     backing: Backing,
     /// The root of the node's tree.
     is_root: bool,
@@ -93,6 +101,7 @@ impl MountedFs {
     pub fn new(terms: Terms) -> Arc<Self> {
         Arc::new(Self {
             nodes: Nodes::default(),
+            cache: Arc::default(),
             inodes: InodeMap::new(),
             handles: Arc::default(),
             selections: Selections::default(),
@@ -123,8 +132,8 @@ impl MountedFs {
 
     /// Counts a lookup of a file and gives it its number here.
     fn admit(&self, node: NodeId, entry: Entry) -> Attr {
-        let subject = Subject::File { node, file: entry.file };
-        let ino = self.inodes.admit(&subject, entry.attr.ino);
+        let home = entry.attr.ino;
+        let ino = self.inodes.admit(&Subject::File { node, file: entry.file, home }, home);
         Attr { ino, ..entry.attr }
     }
 
@@ -141,9 +150,9 @@ impl MountedFs {
         synthetic: Errno,
     ) -> Result<Place, Errno> {
         match self.subject(ino)? {
-            Subject::File { node, file } => {
+            Subject::File { node, file, home } => {
                 let backing = self.nodes.backing_of(node, &file)?;
-                Ok(Place { node, file, backing, is_root: false })
+                Ok(Place { node, file, home, backing, is_root: false })
             }
             Subject::NodeRoot(node) => self.node_root(origin, node).await,
             Subject::Top | Subject::Magic | Subject::Link { .. } => Err(synthetic),
@@ -151,14 +160,24 @@ impl MountedFs {
     }
 
     async fn node_root(&self, origin: &Origin<'_>, node: NodeId) -> Result<Place, Errno> {
-        let (backing, file) = self.nodes.root(node, origin).await?;
-        Ok(Place { node, file, backing, is_root: true })
+        let (backing, file, home) = self.nodes.root(node, origin).await?;
+        Ok(Place { node, file, home, backing, is_root: true })
     }
 
     /// Any open of the file at the same backing, through which an unlinked file can still be reached.
     fn open_of(&self, ino: InodeNo, writing: bool) -> Option<mfs::types::OpenId> {
         let handle = self.handles.any_of(ino, writing)?;
         handle.as_open().map(|open| open.open)
+    }
+
+    /// Begins a change of a file's attributes and data by this mount.
+    fn change(&self, node: NodeId, home: InodeNo) -> Changing {
+        Changing::begin(self.cache.node(node), &[(home, Leases::ATTRIBUTES)])
+    }
+
+    /// Begins a change of a name by this mount.
+    fn change_name(&self, place: &Place, name: &FileName) -> Changing {
+        Changing::begin_name(self.cache.node(place.node), place.home, name)
     }
 
     /// After a change below the root of a node, what is known of the root is looked at anew.
@@ -174,8 +193,12 @@ impl MountedFs {
         tokio::spawn(async move {
             // A node that does not answer keeps the attributes that were last seen.
             let origin = request.origin();
-            let Ok((backing, file)) = fs.nodes.root(node, &origin).await else { return };
-            if let Ok(attr) = backing.call(&origin, op::GetAttr { file, open: None }).await {
+            let Ok((backing, file, _)) = fs.nodes.root(node, &origin).await else { return };
+            let cache = fs.cache.node(node);
+            let stamp = cache.stamp();
+            let answer = backing.call_leased(&origin, op::GetAttr { file, open: None }).await;
+            cache.note_attr(since_boot(), stamp, &answer);
+            if let Ok(attr) = answer.result {
                 fs.nodes.saw_root(node, attr);
             }
         });

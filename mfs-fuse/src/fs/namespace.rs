@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mfs::types::op::{self, DeviceNumber};
+use mfs::clock::since_boot;
+use mfs::types::op::{self, Call, DeviceNumber, Entry};
 use mfs::types::{Attr, Errno, FileKind, FileName, InodeNo, RenameFlags};
 
+use super::cache::Changing;
 use super::inode_map::Subject;
 use super::{MountedFs, Place, Request};
 
@@ -31,8 +33,48 @@ impl MountedFs {
                 self.place(&origin, parent, Errno::NotDir).await?
             }
         };
-        let entry = place.backing.call(&origin, op::Lookup { parent: place.file, name }).await?;
+        let cache = self.cache.node(place.node);
+        let stamp = cache.stamp();
+        let lookup = op::Lookup { parent: place.file, name: name.clone() };
+        let answer = place.backing.call_leased(&origin, lookup).await;
+        cache.note_lookup(since_boot(), stamp, place.home, &name, &answer);
+        self.cache.trim();
+        Ok(self.admit(place.node, answer.result?))
+    }
+
+    /// Makes a name, of the file `linked` at the node if it has one already.
+    async fn make<C: Call<Output = Entry>>(
+        self: &Arc<Self>,
+        request: &Request,
+        place: Place,
+        name: FileName,
+        make: C,
+        linked: Option<InodeNo>,
+    ) -> Result<Attr, Errno> {
+        let change = match linked {
+            Some(file) => Changing::begin_link(self.cache.node(place.node), place.home, file),
+            None => self.change_name(&place, &name),
+        };
+        let answer = place.backing.call_leased(&request.origin(), make).await;
+        change.end_made(since_boot(), place.home, &name, &answer);
+        let entry = answer.result?;
+        self.touch_root(request, &place);
         Ok(self.admit(place.node, entry))
+    }
+
+    async fn remove<C: Call<Output = ()>>(
+        self: &Arc<Self>,
+        request: &Request,
+        place: &Place,
+        name: &FileName,
+        remove: C,
+    ) -> Result<(), Errno> {
+        let change = self.change_name(place, name);
+        let answer = place.backing.call_leased(&request.origin(), remove).await;
+        change.end_removed(since_boot(), place.home, name, &answer);
+        answer.result?;
+        self.touch_root(request, place);
+        Ok(())
     }
 
     /// The directory in which a change is to be made. The top and `magic` are the mount's own: EPERM.
@@ -47,7 +89,11 @@ impl MountedFs {
         }
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::Inval).await?;
-        place.backing.call(&origin, op::ReadLink { file: place.file }).await
+        let cache = self.cache.node(place.node);
+        let stamp = cache.stamp();
+        let answer = place.backing.call_leased(&origin, op::ReadLink { file: place.file }).await;
+        cache.note_target(since_boot(), stamp, place.home, &answer);
+        answer.result
     }
 
     /// Makes a regular file, FIFO, socket or device node.
@@ -61,10 +107,9 @@ impl MountedFs {
         device: DeviceNumber,
     ) -> Result<Attr, Errno> {
         let place = self.directory(request, parent).await?;
-        let make = op::MakeNode { parent: place.file.clone(), name, kind, mode, device };
-        let entry = place.backing.call(&request.origin(), make).await?;
-        self.touch_root(request, &place);
-        Ok(self.admit(place.node, entry))
+        let make =
+            op::MakeNode { parent: place.file.clone(), name: name.clone(), kind, mode, device };
+        self.make(request, place, name, make, None).await
     }
 
     /// Makes a directory.
@@ -76,10 +121,8 @@ impl MountedFs {
         mode: u16,
     ) -> Result<Attr, Errno> {
         let place = self.directory(request, parent).await?;
-        let make = op::MakeDir { parent: place.file.clone(), name, mode };
-        let entry = place.backing.call(&request.origin(), make).await?;
-        self.touch_root(request, &place);
-        Ok(self.admit(place.node, entry))
+        let make = op::MakeDir { parent: place.file.clone(), name: name.clone(), mode };
+        self.make(request, place, name, make, None).await
     }
 
     /// Makes a symbolic link.
@@ -91,10 +134,8 @@ impl MountedFs {
         target: Bytes,
     ) -> Result<Attr, Errno> {
         let place = self.directory(request, parent).await?;
-        let make = op::MakeSymlink { parent: place.file.clone(), name, target };
-        let entry = place.backing.call(&request.origin(), make).await?;
-        self.touch_root(request, &place);
-        Ok(self.admit(place.node, entry))
+        let make = op::MakeSymlink { parent: place.file.clone(), name: name.clone(), target };
+        self.make(request, place, name, make, None).await
     }
 
     /// Gives a file another name; EXDEV between nodes, as between file systems.
@@ -111,10 +152,8 @@ impl MountedFs {
         if file.node != place.node {
             return Err(Errno::XDev);
         }
-        let link = op::Link { file: file.file, parent: place.file.clone(), name };
-        let entry = place.backing.call(&origin, link).await?;
-        self.touch_root(request, &place);
-        Ok(self.admit(place.node, entry))
+        let link = op::Link { file: file.file, parent: place.file.clone(), name: name.clone() };
+        self.make(request, place, name, link, Some(file.home)).await
     }
 
     /// Removes a name of something that is not a directory.
@@ -132,9 +171,8 @@ impl MountedFs {
             }
             _ => self.directory(request, parent).await?,
         };
-        place.backing.call(&origin, op::Unlink { parent: place.file.clone(), name }).await?;
-        self.touch_root(request, &place);
-        Ok(())
+        let unlink = op::Unlink { parent: place.file.clone(), name: name.clone() };
+        self.remove(request, &place, &name, unlink).await
     }
 
     /// Removes an empty directory.
@@ -145,10 +183,8 @@ impl MountedFs {
         name: FileName,
     ) -> Result<(), Errno> {
         let place = self.directory(request, parent).await?;
-        let remove = op::RemoveDir { parent: place.file.clone(), name };
-        place.backing.call(&request.origin(), remove).await?;
-        self.touch_root(request, &place);
-        Ok(())
+        let remove = op::RemoveDir { parent: place.file.clone(), name: name.clone() };
+        self.remove(request, &place, &name, remove).await
     }
 
     /// Renames as one step; EXDEV between nodes.
@@ -166,12 +202,16 @@ impl MountedFs {
         }
         let rename = op::Rename {
             parent: source.file.clone(),
-            name: from.1,
+            name: from.1.clone(),
             new_parent: target.file.clone(),
-            new_name: to.1,
+            new_name: to.1.clone(),
             flags,
         };
-        source.backing.call(&request.origin(), rename).await?;
+        let (from, to) = ((source.home, &from.1), (target.home, &to.1));
+        let change = Changing::begin_rename(self.cache.node(source.node), from, to);
+        let answer = source.backing.call_leased(&request.origin(), rename).await;
+        change.end_renamed(since_boot(), from, to, flags, &answer);
+        answer.result?;
         self.touch_root(request, &source);
         self.touch_root(request, &target);
         Ok(())

@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use mfs::membership::View;
 use mfs::sync::Mutex;
 use mfs::types::op::Entry;
-use mfs::types::{Attr, Errno, FileId, NodeId};
+use mfs::types::{Attr, Errno, FileId, InodeNo, NodeId};
 
 use super::backing::{Backing, Origin};
 
@@ -107,11 +107,12 @@ impl Nodes {
         &self,
         node: NodeId,
         origin: &Origin<'_>,
-    ) -> Result<(Backing, FileId), Errno> {
+    ) -> Result<(Backing, FileId, InodeNo), Errno> {
         let backing = self.backing(node)?;
         let Entry { file, attr } = backing.root(origin).await?;
+        let ino = attr.ino;
         self.roots.lock().entry(node).or_default().attr.get_or_insert(attr);
-        Ok((self.backing_of(node, &file)?, file))
+        Ok((self.backing_of(node, &file)?, file, ino))
     }
 
     /// Attributes of a node's root when they were last seen.

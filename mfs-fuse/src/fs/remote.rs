@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mfs::client::{Patience, Peers};
+use mfs::client::{Answered, Patience, Peers};
 use mfs::types::op::{Call, Entry};
 use mfs::types::{Errno, NodeId, OpenId};
 
@@ -42,6 +42,11 @@ impl Remote {
     /// Those of [`Peers::call`].
     pub async fn call<C: Call>(&self, origin: &Origin<'_>, call: C) -> Result<C::Output, Errno> {
         self.peers.call(self.node, origin.caller, call, &self.patience(origin)).await
+    }
+
+    /// As [`Self::call`], with the leases that came with the answer.
+    pub async fn call_leased<C: Call>(&self, origin: &Origin<'_>, call: C) -> Answered<C::Output> {
+        self.peers.call_leased(self.node, origin.caller, call, &self.patience(origin)).await
     }
 
     /// The root of the node's tree.

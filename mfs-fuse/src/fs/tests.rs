@@ -14,7 +14,7 @@ use mfs::types::{
 use mfs::wire::Purpose;
 use tokio::io::DuplexStream;
 
-use super::handle_map::{Fh, OpenFile};
+use super::handle_map::{Fh, OpenFile, Opener};
 use super::nodes::Ways;
 use super::remote::Remote;
 use super::*;
@@ -77,16 +77,18 @@ impl Quiet {
         fs.nodes.set_view(view);
         fs.nodes.set_ways(Ways { remote: Some(remote), local: None });
         let file = FileId::from_bytes(Bytes::from_static(b"a file")).expect("an id");
-        let subject = Subject::File { node: node(number), file };
+        let home = InodeNo::new(50).expect("not 0");
+        let subject = Subject::File { node: node(number), file, home };
         let ino = fs.inodes.admit(&subject, subject.number());
         let fh = fs.handles.insert(handle_map::Handle::Open(Box::new(OpenFile {
             ino,
+            home,
             node: node(number),
             backing: fs.nodes.backing(node(number)).expect("a way"),
             open: OpenId::FIRST,
             access: Access::ReadWrite,
-            opener: Caller::root(),
-            listing: tokio::sync::Mutex::new(None),
+            opener: Opener::AtHome(Caller::root()),
+            listing: tokio::sync::Mutex::default(),
         })));
         let asker = Asker { uid: 0, gid: 0, tid: 0 };
         Self { fs, request: Request::of(asker), ino, fh, _view: sender }

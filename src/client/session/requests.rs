@@ -33,7 +33,7 @@ pub(super) struct Sent {
     pub(super) once: Option<(Slot, Sequence)>,
     /// The clock of `Opens` when it was sent first.
     pub(super) clock: u64,
-    /// When it was sent last: its answer extends leases from then on.
+    /// When it was sent first: its answer, which may be the one to the first, extends leases from then on.
     pub(super) at: Duration,
 }
 

@@ -96,11 +96,7 @@ impl Session {
         out: &mut Vec<Action>,
     ) {
         self.last_sent = self.boot;
-        let boot = self.boot;
-        let Some(item) = self.requests.get_mut(id) else { return };
-        if let Some(sent) = &mut item.sent {
-            sent.at = boot;
-        }
+        let Some(item) = self.requests.get(id) else { return };
         let (Ask::Operation(operation), Some(sent)) = (&item.ask, item.sent) else { return };
         let deadline = match item.class {
             Class::LockWait => Some(LOCK_WAIT),

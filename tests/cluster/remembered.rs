@@ -1,0 +1,85 @@
+//! What a mount remembers under leases costs no message, and is never old.
+
+use mfs_tests::{Node, Setup};
+use serde_json::Value;
+
+/// Requests that the mount has sent, by what `mfs stats --json` prints.
+fn sent(figures: &str) -> i64 {
+    let figures: Value = serde_json::from_str(figures).expect("mfs stats prints JSON");
+    let sent = &figures["mounts"][0]["metrics"]["mfs_client_requests_sent_total"];
+    let by_operation = sent.as_object().expect("some were sent");
+    by_operation.values().filter_map(Value::as_i64).sum()
+}
+
+/// How many requests a line of shell takes in a directory, after another one.
+fn requests_of(node: Node<'_>, directory: &str, before: &str, line: &str) -> i64 {
+    // In one shell: the way to the directory may lead over file systems that cannot be watched.
+    let figures = node.run(&format!(
+        "cd {directory} && {{ {before}; }} >/dev/null; mfs stats --json; echo; echo ---; \
+         {{ {line}; }} >/dev/null; mfs stats --json"
+    ));
+    let (first, second) = figures.split_once("---").expect("both were printed");
+    sent(second) - sent(first)
+}
+
+#[test]
+fn what_nobody_changed_is_asked_for_once() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n2.run("mkdir /data/d && cd /data/d && touch $(seq 1000) && ln -s 1 link");
+    let directory = "/mfs/n2/data/d";
+    for line in ["stat 1", "ls -l", "readlink link", "test -e absent", "stat $(seq 1000)"] {
+        // Twice before: what was asked for until the connection was up is not remembered.
+        let before = format!("{line}; {line}");
+        assert_eq!(requests_of(n1, directory, &before, line), 0, "{line}: {}", n1.mount_figures());
+    }
+    assert_eq!(n1.run("ls /mfs/n2/data/d | wc -l"), "1001");
+    // With a listing come the attributes of all files.
+    n2.run("mkdir /data/e && cd /data/e && touch $(seq 1000)");
+    assert_eq!(requests_of(n1, "/mfs/n2/data/e", "ls; stat 1", "stat $(seq 1000)"), 0);
+    let figures = n1.mount_figures();
+    assert!(figures["mfs_mount_cache_hits_total"]["lookup"].as_i64() > Some(1_000), "{figures}");
+}
+
+#[test]
+fn what_another_mount_changes_is_seen_at_once() {
+    let cluster = Setup::nodes(3).up();
+    let (n1, n2, n3) = (cluster.node(1), cluster.node(2), cluster.node(3));
+    n2.run("mkdir /data/d && echo 1 >/data/d/f");
+    for other in [n2, n3] {
+        let look = || n1.run("cd /mfs/n2/data/d && stat -c '%s %a' f; ls; cat f");
+        look();
+        for size in 2..6 {
+            other.run(&format!("cd /mfs/n2/data/d && printf '%0{size}d' 7 >f && chmod 6{size}0 f"));
+            assert_eq!(look(), format!("{size} 6{size}0\nf\n{:0size$}", 7), "{}", other.name());
+        }
+        other.run("cd /mfs/n2/data/d && touch new && mkdir sub");
+        assert_eq!(n1.run("ls /mfs/n2/data/d"), "f\nnew\nsub");
+        other.run("cd /mfs/n2/data/d && mv new sub/moved && ln sub/moved hard");
+        assert_eq!(
+            n1.run("cd /mfs/n2/data/d && ls && stat -c %h hard sub/moved"),
+            "f\nhard\nsub\n2\n2"
+        );
+        other.run("cd /mfs/n2/data/d && rm hard");
+        assert_eq!(
+            n1.run("cd /mfs/n2/data/d && stat -c %h sub/moved; ls; ls sub"),
+            "1\nf\nsub\nmoved"
+        );
+        other.run("rm -r /mfs/n2/data/d/sub");
+        assert_eq!(n1.run("ls /mfs/n2/data/d"), "f");
+    }
+}
+
+#[test]
+fn a_file_that_its_own_node_writes_past_the_server_is_seen_as_it_is() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n2.run("touch /data/f");
+    n1.run("stat /mfs/n2/data/f");
+    // One open for all of it: the server is told of it once.
+    let sizes = n2.run(
+        "exec 3>/mfs/n2/data/f; for i in 1 2 3; do echo line >&3; stat -c %s /mfs/n2/data/f; done",
+    );
+    assert_eq!(sizes, "5\n10\n15");
+    assert_eq!(n1.run("stat -c %s /mfs/n2/data/f"), "15");
+}
