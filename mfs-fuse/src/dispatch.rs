@@ -17,7 +17,6 @@ use fuser::{
 use mfs::telemetry::metrics::{MOUNT_REQUESTS, MOUNT_REQUESTS_WAITING};
 use mfs::types::{AccessMode, Errno, FileKind, RenameFlags, SetAttr, XattrName};
 
-use crate::caps;
 use crate::flags::{
     fallocate_mode, lock_kind, lock_range, open_flags, permissions, seek_whence, xattr_mode,
 };
@@ -25,6 +24,7 @@ use crate::fs::handle_map::Fh;
 use crate::fs::{self, MountedFs, Request};
 use crate::passthrough::{OpenReply, Passthrough};
 use crate::reply::{self, Reply, XattrReply, asker, fh, ino, owner, set_time};
+use crate::{caps, contain};
 
 /// Largest request, bytes: what the kernel gives at most (`fs.fuse.max_pages_limit`) and what a session
 /// with a node carries at once.
@@ -49,8 +49,8 @@ pub(crate) struct Port {
 impl Port {
     /// Runs an operation on tokio and sends its answer from there.
     ///
-    /// If it panics, tokio drops it and with it the unused reply, which answers EIO; nothing else is hurt.
-    fn answer<T, R, F, W>(&self, name: &'static str, reply: R, work: W)
+    /// If it panics, EIO is the answer; nothing else is hurt.
+    pub(crate) fn answer<T, R, F, W>(&self, name: &'static str, reply: R, work: W)
     where
         T: Send + 'static,
         R: Reply<T>,
@@ -61,7 +61,7 @@ impl Port {
         let waiting = MOUNT_REQUESTS_WAITING.hold();
         let fs = self.fs.clone();
         self.runtime.spawn(async move {
-            let result = work(fs).await;
+            let result = contain::operation(name, work(fs)).await;
             drop(waiting);
             reply::finish(name, reply, result);
         });
