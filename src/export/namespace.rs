@@ -16,10 +16,8 @@ use super::mounts::proc_path;
 use super::open_file::{OpenFile, kernel_flags};
 use super::tenant::Tenant;
 use super::tree::{CONFINED, Found, Node};
-use crate::types::op::{Create, DeviceNumber, Entry, MakeNode, Rename};
-use crate::types::{
-    Access, Attr, Caller, Errno, FileId, FileKind, FileName, OpenFlags, RenameFlags,
-};
+use crate::types::op::{Create, DeviceNumber, Entry, MakeNode, Open, Rename};
+use crate::types::{Caller, Errno, FileId, FileKind, FileName, OpenFlags, RenameFlags};
 
 /// How often a creation is tried again that found a file which was gone when it was to be opened.
 const CREATE_TRIES: usize = 16;
@@ -157,15 +155,12 @@ impl Export {
     pub(super) fn open_file(
         &self,
         caller: &Caller,
-        file: &FileId,
-        access: Access,
-        flags: OpenFlags,
+        open: &Open,
         tenant: &Arc<Tenant>,
-    ) -> Result<(OpenFile, Attr), Errno> {
-        let node = self.tree.find(file)?;
-        let open = OpenFile::open(&self.tree, caller, &node, access, flags, tenant)?;
-        let attr = open.attr()?;
-        Ok((open, attr))
+    ) -> Result<OpenFile, Errno> {
+        let node = self.tree.find(&open.file)?;
+        let holder = (tenant, open.proof.as_ref());
+        OpenFile::open(&self.tree, caller, &node, open.access, open.flags, holder)
     }
 
     /// Makes a file and opens it in one step; without `EXCLUSIVE` an existing one is opened. That is
@@ -232,7 +227,8 @@ impl Export {
             return Err(Errno::IsDir);
         }
         let (access, flags) = (create.access, create.flags);
-        let open = OpenFile::open(&self.tree, caller, &node, access, flags, tenant)?;
+        let holder = (tenant, None);
+        let open = OpenFile::open(&self.tree, caller, &node, access, flags, holder)?;
         if let Node::File(found) = &mut node {
             found.look_again()?; // it may have been truncated
         }

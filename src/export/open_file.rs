@@ -12,13 +12,17 @@ use rustix::fs::OFlags;
 use super::fd_budget::FdSlot;
 use super::impersonate::Impersonation;
 use super::mounts::{Mount, reopen};
+use super::proof::{self, Admission};
 use super::sys;
 use super::tenant::Tenant;
 use super::tree::{Found, Node, Tree};
 use crate::sync::Mutex;
 use crate::telemetry::instruments::Held;
 use crate::telemetry::metrics as m;
-use crate::types::{Access, AccessMode, Attr, Caller, Errno, FileId, FileKind, InodeNo, OpenFlags};
+use crate::types::op;
+use crate::types::{
+    Access, AccessMode, Attr, Caller, Errno, FileId, FileKind, InodeNo, OpenFlags, OpenProof,
+};
 
 /// An open file or directory. Clones share it; it is closed when the last is dropped.
 #[derive(Debug, Clone)]
@@ -57,7 +61,8 @@ pub(super) enum Body {
 // === impl OpenFile ===
 
 impl OpenFile {
-    /// Opens what an O_PATH descriptor has found, with the caller's rights.
+    /// Opens what an O_PATH descriptor has found, with the caller's rights, or with those that it has
+    /// proven to have had.
     ///
     /// # Errors
     /// Those of open(2); ENXIO for a FIFO, socket or device: those are local objects of each node.
@@ -67,14 +72,18 @@ impl OpenFile {
         node: &Node,
         access: Access,
         flags: OpenFlags,
-        tenant: &Arc<Tenant>,
+        (tenant, proof): (&Arc<Tenant>, Option<&OpenProof>),
     ) -> Result<Self, Errno> {
         let slot = tenant.budget.take()?;
         let body = match node {
             Node::Barred(_) if access.writes() => return Err(Errno::IsDir),
             Node::Barred(_) => Body::Barred(tree.attr(node)?),
             Node::File(found) => {
-                let fd = Arc::new(open_found(caller, found, access, flags)?);
+                let file = tree.file_id(node)?;
+                let (uid, holder) = (caller.uid, tenant.holder);
+                let admission = Admission { file: &file, access, flags, uid, holder };
+                let proven = proof.is_some_and(|proof| admission.is_proven_by(proof, &tree.seal));
+                let fd = Arc::new(open_found(caller, found, access, flags, proven)?);
                 Body::of(found, fd)?
             }
         };
@@ -126,6 +135,23 @@ impl OpenFile {
     /// The file's id.
     pub fn file(&self) -> &FileId {
         &self.0.file
+    }
+
+    /// What an open is answered with that finds the file open already.
+    ///
+    /// # Errors
+    /// Those of looking at it.
+    pub fn opened(&self) -> Result<op::Opened, Errno> {
+        let entry = op::Entry { file: self.0.file.clone(), attr: self.attr()? };
+        Ok(op::Opened { entry, proof: self.proof() })
+    }
+
+    /// What opens it again after a restart.
+    pub(super) fn proof(&self) -> Option<OpenProof> {
+        let Opened { file, access, flags, opener, tenant, tree, .. } = &*self.0;
+        let (access, flags) = (*access, *flags);
+        let admission = Admission { file, access, flags, uid: opener.uid, holder: tenant.holder };
+        admission.prove(&tree.seal)
     }
 
     /// What it was opened for.
@@ -185,6 +211,7 @@ fn open_found(
     found: &Found,
     access: Access,
     flags: OpenFlags,
+    proven: bool,
 ) -> Result<OwnedFd, Errno> {
     let kind = found.kind()?;
     match kind {
@@ -197,6 +224,11 @@ fn open_found(
         FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
             return Err(Errno::NxIo);
         }
+    }
+    if proven {
+        // What may not be done to the file at all is refused still: it is immutable, or runs as a program.
+        let _as_before = Impersonation::begin(&proof::admitted(caller))?;
+        return reopen(found.as_fd(), kernel_flags(access, flags));
     }
     if kind == FileKind::Regular && is_execution(access, flags) {
         // To execute, a program needs x and not r; here its text must be read. So x is checked for the

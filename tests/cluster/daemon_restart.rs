@@ -145,6 +145,54 @@ fn an_open_file_is_read_on() {
     assert_eq!(n1.run("cat /tmp/a /tmp/b | cmp - /mfs/n2/data/f && echo same"), "same");
 }
 
+/// Permissions are decided when a file is opened, not when it is taken again: a program that made its
+/// file read-only (or gave it away) while it writes it goes on. Another that asks now is refused.
+#[test]
+fn a_file_made_read_only_is_written_on() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n2.run("mkdir -m 0777 /data/d && touch /data/d/foreign && chmod 0666 /data/d/foreign");
+    let write = |mode: &str, name: &str| {
+        format!(
+            "import os, time
+fd = os.open('/mfs/n2/data/d/{name}', os.O_CREAT | os.O_WRONLY, {mode})
+os.write(fd, b'before ')
+open('/tmp/{name}.open', 'w').close()
+while not os.path.exists('/tmp/go'): time.sleep(0.05)
+os.write(fd, b'after')
+os.fsync(fd)
+os.close(fd)
+try:
+    os.open('/mfs/n2/data/d/{name}', os.O_WRONLY)
+    raise SystemExit('opened anew')
+except PermissionError: pass"
+        )
+    };
+    let begin = |user: &str, mode: &str, name: &str| {
+        let privileges = [&format!("--reuid={user}"), "--regid=bin", "--clear-groups"];
+        let program = write(mode, name);
+        n1.command("setpriv").args(privileges).args(["python3", "-c", &program]).spawn()
+    };
+    let names = ["made", "changed", "foreign"];
+    let mut writers = [
+        begin("bin", "0o444", names[0]).expect("mfs lab exec starts"),
+        begin("bin", "0o644", names[1]).expect("mfs lab exec starts"),
+        begin("daemon", "0", names[2]).expect("mfs lab exec starts"),
+    ];
+    for name in names {
+        let open = format!("/tmp/{name}.open");
+        eventually("it is open", Duration::from_secs(30), || exists(n1, &open));
+    }
+    n2.run("cd /data/d && chmod 0444 changed && chown root changed foreign && chmod 0600 foreign");
+    n2.kill_daemon();
+    n2.start();
+    n1.run("touch /tmp/go");
+    for (writer, name) in writers.iter_mut().zip(names) {
+        assert!(writer.wait().unwrap().success(), "the writer of {name} failed");
+        assert_eq!(n2.run(&format!("cat /data/d/{name}")), "before after");
+    }
+}
+
 /// A restart of the own mfsd does not disturb the mount: it dials the nodes itself.
 #[test]
 fn the_own_daemon_may_go() {

@@ -224,8 +224,8 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
         Op::Open { at, slot, access, truncate } => {
             let mut flags = OpenFlags::empty();
             flags.set(OpenFlags::TRUNCATE, *truncate);
-            let open =
-                Open { file: file(at)?, open: open_id(*slot as u64), access: *access, flags };
+            let (file, open) = (file(at)?, open_id(*slot as u64));
+            let open = Open { file, open, access: *access, flags, proof: None };
             // A new open, not the repetition of the one that is in the slot.
             let old = mfs::export::Opens::find(&lab.opens, open.open);
             lab.call(caller, Release { open: open.open })?;
@@ -233,7 +233,7 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
             if let (Err(_), Some(old)) = (&opened, old) {
                 mfs::export::Opens::keep(&lab.opens, open.open, old)?;
             }
-            opened.map(Answer::from)
+            opened.map(|opened| Answer::from(opened.entry.attr))
         }
         Op::Create { at, slot, access, mode, exclusive, truncate } => {
             let mut flags = OpenFlags::empty();
@@ -242,7 +242,7 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
             let (parent, name) = parent(at)?;
             let open = open_id(*slot as u64);
             let create = Create { parent, name, open, mode: *mode, access: *access, flags };
-            lab.call(caller, create).map(entry)
+            lab.call(caller, create).map(|opened| entry(opened.entry))
         }
         Op::Read(slot, offset, size) => {
             let read = Read { open: open_id(*slot as u64), offset: *offset, size: *size };
@@ -274,14 +274,15 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
 fn list(lab: &Lab, caller: &Caller, directory: &mfs::types::FileId) -> Result {
     let open = open_id(1 << 40);
     let (access, flags) = (Access::Read, OpenFlags::empty());
-    let attr = lab.call(caller, Open { file: directory.clone(), open, access, flags });
+    let opened =
+        lab.call(caller, Open { file: directory.clone(), open, access, flags, proof: None });
     // open(2) with O_DIRECTORY says it before it asks for rights.
     let kind = lab.attr(directory)?.kind;
     if kind != FileKind::Directory {
         lab.call(caller, Release { open })?;
         return Err(Errno::NotDir);
     }
-    attr?;
+    opened?;
     let listing = lab.call(caller, ReadDir { open, cookie: 0, limit: 1000, attributes: true })?;
     lab.call(caller, Release { open })?;
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();

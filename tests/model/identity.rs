@@ -11,7 +11,7 @@ use rustix::thread::CapabilitySet;
 use crate::lab::{Lab, can_run, name, user};
 use crate::sys;
 
-fn mode(bits: u16) -> SetAttr {
+pub(crate) fn mode(bits: u16) -> SetAttr {
     SetAttr { mode: Some(bits), ..SetAttr::default() }
 }
 

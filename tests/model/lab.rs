@@ -112,7 +112,8 @@ impl Lab {
         access: Access,
         flags: OpenFlags,
     ) -> Result<Attr, Errno> {
-        self.call(caller, Open { file: file.clone(), open: open_id(id), access, flags })
+        let open = Open { file: file.clone(), open: open_id(id), access, flags, proof: None };
+        Ok(self.call(caller, open)?.entry.attr)
     }
 
     pub(crate) fn create(
@@ -131,7 +132,7 @@ impl Lab {
             access: Access::ReadWrite,
             flags,
         };
-        self.call(caller, create)
+        Ok(self.call(caller, create)?.entry)
     }
 
     pub(crate) fn make_dir(

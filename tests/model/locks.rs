@@ -20,8 +20,8 @@ impl<'a> Session<'a> {
     }
 
     fn open(&self, id: u64, file: &FileId, access: Access) {
-        let open =
-            Open { file: file.clone(), open: open_id(id), access, flags: OpenFlags::empty() };
+        let (file, open, flags) = (file.clone(), open_id(id), OpenFlags::empty());
+        let open = Open { file, open, access, flags, proof: None };
         self.lab.export.call(&Caller::root(), open, &self.opens).unwrap();
     }
 

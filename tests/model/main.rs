@@ -16,4 +16,5 @@ mod listing;
 mod locks;
 mod mounts;
 mod oracle;
+mod reopened;
 mod sys;

@@ -50,7 +50,7 @@ impl MountedFs {
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::IsDir).await?;
         let open = place.backing.new_open();
-        let call = op::Open { file: place.file, open, access, flags };
+        let call = op::Open { file: place.file, open, access, flags, proof: None };
         place.backing.call(&origin, call).await?;
         Ok(self.opened(request, ino, place.node, place.backing, open, access))
     }
@@ -75,7 +75,7 @@ impl MountedFs {
         let open = place.backing.new_open();
         let parent = place.file.clone();
         let call = op::Create { parent, name: name.clone(), open, mode, access, flags };
-        let entry = place.backing.call(&origin, call).await?;
+        let entry = place.backing.call(&origin, call).await?.entry;
         if in_magic {
             self.selections.made(request.asker, place.node, name);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mfs::export::{Export, OpenFile, OpenMap, Opens, Pool};
 use mfs::telemetry::metrics::MOUNT_DIRECT_OPERATIONS;
-use mfs::types::op::{self, Call, Create, Entry, Listing, Operation, Outcome};
+use mfs::types::op::{self, Call, Create, Entry, Listing, Opened, Operation, Outcome};
 use mfs::types::{Caller, Errno, FileId, OpenFlags, OpenId};
 
 use super::backing::{Origin, Terms};
@@ -188,9 +188,10 @@ impl Local {
     ) -> Result<Outcome, Errno> {
         let (open, access, flags) = (create.open, create.access, create.flags);
         let theirs = server.new_open();
-        let entry = server.call(origin, Create { open: theirs, ..create }).await?;
+        let Opened { entry, proof } =
+            server.call(origin, Create { open: theirs, ..create }).await?;
         let flags = flags - (OpenFlags::TRUNCATE | OpenFlags::EXCLUSIVE);
-        let again = op::Open { file: entry.file.clone(), open, access, flags };
+        let again = op::Open { file: entry.file.clone(), open, access, flags, proof: None };
         let mut opened = self.execute(origin.caller, Operation::Open(again.clone())).await;
         if opened == Err(Errno::Access) {
             // A file may be made read-only and yet be open for writing: mfsd has let the caller do so.
@@ -200,7 +201,7 @@ impl Local {
         if let Err(error) = server.call(origin, op::Release { open: theirs }).await {
             tracing::debug!(%error, "mfsd keeps an open of a new file until the session ends");
         }
-        opened.map(|_| Outcome::Created(entry))
+        opened.map(|_| Outcome::Opened(Opened { entry, proof }))
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, Errno>>) -> Result<T, Errno> {

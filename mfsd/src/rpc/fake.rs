@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use mfs::sync::{Condvar, Mutex};
-use mfs::types::op::{Entry, LockKind, Operation, Outcome, ReadData, Written};
-use mfs::types::{Attr, Caller, Errno, FileId, FileKind, InodeNo, LockOwner, OpenId, Timestamp};
+use mfs::types::op::{Entry, LockKind, Opened, Operation, Outcome, ReadData, Written};
+use mfs::types::{
+    Attr, Caller, Errno, FileId, FileKind, InodeNo, LockOwner, NodeId, OpenId, OpenProof, Timestamp,
+};
 
 use super::tree::{Opens, Tree};
 
@@ -27,6 +29,7 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct FakeFile {
     ino: InodeNo,
+    name: Bytes,
     data: Arc<Mutex<Vec<u8>>>,
     lock: Arc<Mutex<Option<LockOwner>>>,
 }
@@ -84,7 +87,12 @@ impl FakeTree {
             (None, false) => return Err(Errno::NoEnt),
             (None, true) => {
                 let ino = InodeNo::new(next).ok_or(Errno::Io)?;
-                let file = FakeFile { ino, data: Arc::default(), lock: Arc::default() };
+                let file = FakeFile {
+                    ino,
+                    name: name.clone(),
+                    data: Arc::default(),
+                    lock: Arc::default(),
+                };
                 files.insert(name.clone(), file.clone());
                 file
             }
@@ -92,6 +100,12 @@ impl FakeTree {
         let id = FileId::from_bytes(name.clone()).ok_or(Errno::Inval)?;
         Ok((Entry { file: id, attr: attr(file.ino) }, file))
     }
+}
+
+/// As a real tree answers it: with something that is this file's.
+fn opened(entry: Entry) -> Opened {
+    let proof = OpenProof::from_bytes(entry.file.as_bytes().clone());
+    Opened { entry, proof }
 }
 
 fn attr(ino: InodeNo) -> Attr {
@@ -123,7 +137,7 @@ impl Tree for FakeTree {
         Ok(Entry { file, attr: attr(InodeNo::FIRST.next()) })
     }
 
-    fn tenant(&self) -> Arc<()> {
+    fn tenant(&self, _peer: NodeId) -> Arc<()> {
         Arc::new(())
     }
 
@@ -144,14 +158,13 @@ impl Tree for FakeTree {
             Operation::Create(op) => {
                 let (entry, file) = self.entry(op.name.as_bytes(), true)?;
                 opens.keep(op.open, file)?;
-                Outcome::Created(entry)
+                Outcome::Opened(opened(entry))
             }
             Operation::Open(op) => {
                 let (entry, file) = self.entry(op.file.as_bytes(), false)?;
                 opens.keep(op.open, file)?;
-                Outcome::Attr(entry.attr)
+                Outcome::Opened(opened(entry))
             }
-            Operation::GetAttr(op) => Outcome::Attr(self.entry(op.file.as_bytes(), false)?.0.attr),
             // Every write appends, so that a second execution shows.
             Operation::Write(op) => {
                 find(op.open)?.data.lock().extend_from_slice(&op.data);
@@ -178,6 +191,10 @@ impl Tree for FakeTree {
             }
             _ => return Err(Errno::NoSys),
         })
+    }
+
+    fn opened(&self, file: &FakeFile) -> Result<Opened, Errno> {
+        Ok(opened(self.entry(&file.name, false)?.0))
     }
 
     fn spawn(&self, job: Box<dyn FnOnce() + Send>) {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mfs::types::op::{Entry, Operation, Outcome};
-use mfs::types::{Caller, Errno, OpenId};
+use mfs::types::op::{Entry, Opened, Operation, Outcome};
+use mfs::types::{Caller, Errno, NodeId, OpenId};
 
 /// A tree that executes operations; `mfs::export` in the daemon, something simpler in tests. All but
 /// `vouch` and `spawn` may block.
@@ -17,8 +17,8 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// The root, for the greeting.
     fn root(&self) -> Result<Entry, Errno>;
 
-    /// A place for a new session.
-    fn tenant(&self) -> Arc<Self::Tenant>;
+    /// A place for a new session of `peer`.
+    fn tenant(&self, peer: NodeId) -> Arc<Self::Tenant>;
 
     /// The identity with which an operation is executed for `caller`: squashed, unless the peer's root is
     /// trusted.
@@ -31,6 +31,9 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
         operation: Operation,
         opens: &dyn Opens<Self>,
     ) -> Result<Outcome, Errno>;
+
+    /// What the open of this file was answered with, once more.
+    fn opened(&self, file: &Self::Open) -> Result<Opened, Errno>;
 
     /// Lets go of what nothing uses; called every few seconds. Does not block.
     fn rest(&self) {}
