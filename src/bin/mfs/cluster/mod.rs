@@ -4,8 +4,8 @@
 mod daemon;
 mod init;
 mod join;
+mod node;
 mod nodes;
-mod removal;
 mod span;
 mod token;
 
@@ -31,10 +31,10 @@ pub(crate) enum Command {
     Nodes(nodes::Args),
     /// Join tokens: make, list, revoke
     Token(token::Args),
-    /// Change the cluster's nodes
-    Node(removal::NodeArgs),
+    /// Remove a node, renew this one's certificate
+    Node(node::NodeArgs),
     /// Leave the cluster: this machine is a node no longer
-    Leave(removal::LeaveArgs),
+    Leave(node::LeaveArgs),
 }
 
 /// Where mfsd is asked.
@@ -58,8 +58,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Join(args) => block_on(join::run(args)),
         Command::Nodes(args) => block_on(nodes::run(args)),
         Command::Token(args) => block_on(token::run(args)),
-        Command::Node(args) => block_on(removal::run_node(args)),
-        Command::Leave(args) => block_on(removal::run_leave(args)),
+        Command::Node(args) => block_on(node::run_node(args)),
+        Command::Leave(args) => block_on(node::run_leave(args)),
     }
 }
 
