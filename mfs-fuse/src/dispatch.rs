@@ -2,11 +2,9 @@
 //! there. A reader thread copies what it must and waits for nothing.
 
 use std::ffi::OsStr;
-use std::future::Future;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -14,17 +12,15 @@ use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, INodeNo, InitFlags, IoctlFlags, KernelConfig,
     TimeOrNow, WriteFlags,
 };
-use mfs::telemetry::metrics::{MOUNT_REQUESTS, MOUNT_REQUESTS_WAITING};
 use mfs::types::{AccessMode, Errno, FileKind, RenameFlags, SetAttr, XattrName};
 
+use crate::caps;
 use crate::flags::{
     fallocate_mode, lock_kind, lock_range, open_flags, permissions, seek_whence, xattr_mode,
 };
-use crate::fs::handle_map::Fh;
-use crate::fs::{self, MountedFs, Request};
-use crate::passthrough::{OpenReply, Passthrough};
-use crate::reply::{self, Reply, XattrReply, asker, fh, ino, owner, set_time};
-use crate::{caps, contain};
+use crate::fs::{self, Request};
+use crate::port::Port;
+use crate::reply::{self, XattrReply, asker, fh, ino, owner, set_time};
 
 /// Largest request, bytes: what the kernel gives at most (`fs.fuse.max_pages_limit`) and what a session
 /// with a node carries at once.
@@ -32,56 +28,6 @@ const MAX_REQUEST: u32 = 1 << 20;
 
 /// A node that is away must not use up what the kernel allows to wait for all of them together.
 const MAX_BACKGROUND: u16 = u16::MAX;
-
-/// The kernel's port to a mounted cluster.
-#[derive(Debug)]
-pub(crate) struct Port {
-    pub(crate) fs: Arc<MountedFs>,
-    pub(crate) runtime: tokio::runtime::Handle,
-    pub(crate) passthrough: Arc<Passthrough>,
-    /// How deep file systems may be stacked below backing files: 1, or 2 where the root is an overlay; 0
-    /// where no file is given to the kernel.
-    pub(crate) stack_depth: u32,
-}
-
-// === impl Port ===
-
-impl Port {
-    /// Runs an operation on tokio and sends its answer from there.
-    ///
-    /// If it panics, EIO is the answer; nothing else is hurt.
-    pub(crate) fn answer<T, R, F, W>(&self, name: &'static str, reply: R, work: W)
-    where
-        T: Send + 'static,
-        R: Reply<T>,
-        F: Future<Output = Result<T, Errno>> + Send,
-        W: FnOnce(Arc<MountedFs>) -> F + Send + 'static,
-    {
-        MOUNT_REQUESTS.add_one();
-        let waiting = MOUNT_REQUESTS_WAITING.hold();
-        let fs = self.fs.clone();
-        self.runtime.spawn(async move {
-            let result = contain::operation(name, work(fs)).await;
-            drop(waiting);
-            reply::finish(name, reply, result);
-        });
-    }
-
-    /// The open is out of the table before the next request is read; its home is told afterwards.
-    fn release_open(&self, name: &'static str, fh: Fh, reply: fuser::ReplyEmpty) {
-        let leaving = self.fs.let_go(fh);
-        self.answer(name, reply, move |fs| async move {
-            if let Some(leaving) = leaving {
-                fs.release(leaving).await;
-            }
-            Ok(())
-        });
-    }
-
-    fn open_reply<R>(&self, reply: R) -> OpenReply<R> {
-        OpenReply { reply, passthrough: self.passthrough.clone() }
-    }
-}
 
 impl fuser::Filesystem for Port {
     fn init(&mut self, _: &fuser::Request, config: &mut KernelConfig) -> io::Result<()> {

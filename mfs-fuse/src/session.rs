@@ -15,9 +15,9 @@ use rustix::fs::{FsWord, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::contain::Contained;
-use crate::dispatch::Port;
 use crate::fs::MountedFs;
 use crate::passthrough::Passthrough;
+use crate::port::Port;
 
 /// The type of these mounts, as findmnt(8) shows it.
 pub const FILE_SYSTEM_TYPE: &str = "fuse.mfs";

@@ -12,9 +12,9 @@ use rustix::mount::MountFlags;
 use tracing::field::{Field, Visit};
 
 use super::*;
-use crate::dispatch::Port;
 use crate::fs::{MountedFs, Terms};
 use crate::passthrough::Passthrough;
+use crate::port::Port;
 use crate::reply::{Reply, XattrReply};
 use crate::session::{self, KernelMount, Place};
 
