@@ -46,6 +46,18 @@ pub(super) struct Opened {
     _counted: Held,
 }
 
+/// How a file is to be opened: for whom, what for, and who owns the open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening<'a> {
+    pub(super) tree: &'a Arc<Tree>,
+    pub(super) tenant: &'a Arc<Tenant>,
+    pub(super) caller: &'a Caller,
+    pub(super) access: Access,
+    pub(super) flags: OpenFlags,
+    /// Shows that it was open before.
+    pub(super) proof: Option<&'a OpenProof>,
+}
+
 /// The serial number of the next open.
 static SERIALS: AtomicU64 = AtomicU64::new(1);
 
@@ -58,80 +70,65 @@ pub(super) enum Body {
     Barred(Attr),
 }
 
-// === impl OpenFile ===
+// === impl Opening ===
 
-impl OpenFile {
+impl Opening<'_> {
     /// Opens what an O_PATH descriptor has found, with the caller's rights, or with those that it has
     /// proven to have had.
     ///
     /// # Errors
     /// Those of open(2); ENXIO for a FIFO, socket or device: those are local objects of each node.
-    pub(super) fn open(
-        tree: &Arc<Tree>,
-        caller: &Caller,
-        node: &Node,
-        access: Access,
-        flags: OpenFlags,
-        (tenant, proof): (&Arc<Tenant>, Option<&OpenProof>),
-    ) -> Result<Self, Errno> {
-        let slot = tenant.budget.take()?;
+    pub(super) fn open(&self, node: &Node) -> Result<OpenFile, Errno> {
+        let slot = self.tenant.budget.take()?;
         let body = match node {
-            Node::Barred(_) if access.writes() => return Err(Errno::IsDir),
-            Node::Barred(_) => Body::Barred(tree.attr(node)?),
+            Node::Barred(_) if self.access.writes() => return Err(Errno::IsDir),
+            Node::Barred(_) => Body::Barred(self.tree.attr(node)?),
             Node::File(found) => {
-                let file = tree.file_id(node)?;
-                let (uid, holder) = (caller.uid, tenant.holder);
-                let admission = Admission { file: &file, access, flags, uid, holder };
-                let proven = proof.is_some_and(|proof| admission.is_proven_by(proof, &tree.seal));
-                let fd = Arc::new(open_found(caller, found, access, flags, proven)?);
-                Body::of(found, fd)?
+                let proven = self.is_proven(&self.tree.file_id(node)?);
+                let fd = open_found(self.caller, found, self.access, self.flags, proven)?;
+                Body::of(found, Arc::new(fd))?
             }
         };
-        Self::new(tree, caller, node, access, flags, tenant, (body, slot))
+        self.finish(node, body, slot)
     }
 
     /// Takes over a file that was just created.
-    pub(super) fn created(
-        tree: &Arc<Tree>,
-        caller: &Caller,
-        node: &Node,
-        access: Access,
-        flags: OpenFlags,
-        tenant: &Arc<Tenant>,
-        (fd, slot): (OwnedFd, FdSlot),
-    ) -> Result<Self, Errno> {
-        Self::new(tree, caller, node, access, flags, tenant, (Body::File(Arc::new(fd)), slot))
+    pub(super) fn take(&self, node: &Node, fd: OwnedFd, slot: FdSlot) -> Result<OpenFile, Errno> {
+        self.finish(node, Body::File(Arc::new(fd)), slot)
     }
 
-    fn new(
-        tree: &Arc<Tree>,
-        caller: &Caller,
-        node: &Node,
-        access: Access,
-        flags: OpenFlags,
-        tenant: &Arc<Tenant>,
-        (body, slot): (Body, FdSlot),
-    ) -> Result<Self, Errno> {
-        let file = tree.file_id(node)?;
+    fn is_proven(&self, file: &FileId) -> bool {
+        let Self { access, flags, .. } = *self;
+        let admission =
+            Admission { file, access, flags, uid: self.caller.uid, holder: self.tenant.holder };
+        self.proof.is_some_and(|proof| admission.is_proven_by(proof, &self.tree.seal))
+    }
+
+    fn finish(&self, node: &Node, body: Body, slot: FdSlot) -> Result<OpenFile, Errno> {
+        let file = self.tree.file_id(node)?;
         if let Body::File(fd) | Body::Directory(fd, _) = &body {
-            tree.opens.note(&file, fd);
+            self.tree.opens.note(&file, fd);
         }
-        Ok(Self(Arc::new(Opened {
+        Ok(OpenFile(Arc::new(Opened {
             serial: SERIALS.fetch_add(1, Ordering::Relaxed),
-            tree: Arc::clone(tree),
-            tenant: Arc::clone(tenant),
+            tree: Arc::clone(self.tree),
+            tenant: Arc::clone(self.tenant),
             file,
-            number: tree.number(node),
-            access,
-            flags,
-            opener: caller.clone(),
+            number: self.tree.number(node),
+            access: self.access,
+            flags: self.flags,
+            opener: self.caller.clone(),
             position: Mutex::new(()),
             body,
             _slot: slot,
             _counted: m::SERVER_OPENS.hold(),
         })))
     }
+}
 
+// === impl OpenFile ===
+
+impl OpenFile {
     /// The file's id.
     pub fn file(&self) -> &FileId {
         &self.0.file
