@@ -53,9 +53,15 @@ impl<'a> Session<'a> {
     }
 }
 
-fn file(lab: &Lab) -> FileId {
+/// A lab with a file of 100 bytes; `None` where the tests cannot run.
+fn file() -> Option<(Lab, FileId)> {
+    if !can_run() {
+        return None;
+    }
+    let lab = Lab::new();
     std::fs::write(lab.path("f"), vec![0; 100]).unwrap();
-    lab.walk("f").unwrap().file
+    let file = lab.walk("f").unwrap().file;
+    Some((lab, file))
 }
 
 fn range(start: u64, end: u64) -> LockRange {
@@ -64,11 +70,7 @@ fn range(start: u64, end: u64) -> LockRange {
 
 #[test]
 fn owners_exclude_each_other_and_not_themselves() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let Some((lab, file)) = file() else { return };
     let one = Session::new(&lab);
     one.open(1, &file, Access::ReadWrite);
     one.open(2, &file, Access::ReadWrite);
@@ -96,11 +98,7 @@ fn owners_exclude_each_other_and_not_themselves() {
 
 #[test]
 fn local_processes_and_peers_exclude_each_other() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let Some((lab, file)) = file() else { return };
     let session = Session::new(&lab);
     session.open(1, &file, Access::ReadWrite);
     let local = std::fs::File::options().read(true).write(true).open(lab.path("f")).unwrap();
@@ -122,11 +120,7 @@ fn local_processes_and_peers_exclude_each_other() {
 
 #[test]
 fn the_open_decides_what_may_be_locked() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let Some((lab, file)) = file() else { return };
     let session = Session::new(&lab);
     session.open(1, &file, Access::Read);
     session.open(2, &file, Access::Write);
@@ -139,11 +133,7 @@ fn the_open_decides_what_may_be_locked() {
 
 #[test]
 fn a_shared_lock_becomes_exclusive_without_a_gap() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let Some((lab, file)) = file() else { return };
     let session = Session::new(&lab);
     session.open(1, &file, Access::Read);
     session.open(2, &file, Access::ReadWrite);
@@ -166,11 +156,7 @@ fn a_shared_lock_becomes_exclusive_without_a_gap() {
 
 #[test]
 fn an_owner_cannot_fill_the_kernel_with_locks() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let Some((lab, file)) = file() else { return };
     let session = Session::new(&lab);
     session.open(1, &file, Access::ReadWrite);
     let lock = |i: u64, kind| session.lock(1, 7, kind, range(i * 2, i * 2));
