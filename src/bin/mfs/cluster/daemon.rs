@@ -111,10 +111,13 @@ fn spawn(runtime: &Path) -> anyhow::Result<std::process::Child> {
         })
 }
 
-/// mfsd in the directory of this command: what belongs together lies together.
+/// mfsd in the directory of this command, as it is built, or in the `sbin` beside its `bin`, as it is
+/// installed: what belongs together lies together, and root's PATH need not name it.
 fn beside_this() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok()?.with_file_name("mfsd");
-    program.is_file().then_some(program)
+    let this = std::env::current_exe().ok()?;
+    let here = this.parent()?;
+    let places = [here.join("mfsd"), here.join("../sbin/mfsd")];
+    places.into_iter().find(|program| program.is_file())
 }
 
 fn log_file(runtime: &Path) -> PathBuf {
