@@ -3,6 +3,7 @@
 //! The daemon always serves the local socket. The rest of it, a [`Node`], exists while this machine is
 //! in a cluster: `mfs init` and `mfs join` make it, `mfs leave` ends it, without a restart.
 
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,8 +55,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     let config = Arc::new(Config::read(&arguments.config)?);
     if arguments.check {
-        println!("{}: no mistakes found", arguments.config.display());
-        return Ok(());
+        let file = arguments.config.display();
+        return writeln!(io::stdout(), "{file}: no mistakes found").context("cannot print");
     }
     if arguments.detach {
         // Fails only for the leader of a process group, which then is what was wanted.

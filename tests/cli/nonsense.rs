@@ -200,6 +200,37 @@ fn daemon_and_mount_refuse_nonsense() {
     nobody(wrong);
 }
 
+/// A full disk and a reader that has gone are answered by a status, not by a panic.
+#[test]
+fn nowhere_to_print() {
+    let lab = Setup::nodes(1).bare().up();
+    let node = lab.node(1);
+    let mut wrong = Vec::new();
+    let lines = [
+        "mfs lab ls",
+        "mfs lab ls --json",
+        "mfs init",
+        "mfs nodes",
+        "mfs nodes --json",
+        "mfs token list",
+        "mfs stats",
+        "mfs stats --json",
+        "mfsd --check",
+        "mfsd --help",
+        "mount.mfs --help",
+    ];
+    for line in lines {
+        let full = node.try_run(&format!("{line} >/dev/full"));
+        let unread = node.try_run(&format!("{{ {line}; echo $? >&3; }} 3>&2 2>&1 | true"));
+        for ran in [full, unread] {
+            if ran.stderr.contains("panicked") || ran.stderr.contains("101") {
+                wrong.push(format!("{line}: {}", ran.stderr));
+            }
+        }
+    }
+    nobody(wrong);
+}
+
 /// The example configuration means what it says: with every key uncommented it is taken.
 #[test]
 fn the_example_configuration_is_understood() {

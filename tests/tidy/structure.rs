@@ -134,6 +134,29 @@ fn locks_come_from_one_door() {
 }
 
 #[test]
+fn nothing_shipped_panics_because_nobody_reads() {
+    // Cargo reads what a build script says.
+    let allowed = |path: &str| path.ends_with("build.rs");
+    let rule =
+        "print! and its kin panic on a closed pipe or a full disk; write and heed the result:";
+    offenders_of("println!", rule, allowed);
+    let macros = ["print!(", "eprint!(", "eprintln!("];
+    let mut offenders = Vec::new();
+    for source in sources() {
+        for (number, line) in source.shipped() {
+            let code = line.trim_start();
+            if macros
+                .iter()
+                .any(|word| code.starts_with(word) || code.contains(&format!(" {word}")))
+            {
+                offenders.push(source.at(number, line));
+            }
+        }
+    }
+    nobody(rule, offenders);
+}
+
+#[test]
 fn only_main_and_config_read_the_environment() {
     let mut readers = Vec::new();
     for source in sources().iter().filter(|s| !reads_environment(&s.path)) {

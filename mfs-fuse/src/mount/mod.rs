@@ -12,7 +12,7 @@ mod options;
 mod sys;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -47,13 +47,9 @@ pub fn run(
     serve: Serve,
 ) -> ExitCode {
     let request = match args::parse(words) {
-        Ok(Request::Help) => {
-            print!("{}", args::usage());
-            return ExitCode::SUCCESS;
-        }
+        Ok(Request::Help) => return print(&args::usage()),
         Ok(Request::Version) => {
-            println!("mount.mfs {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            return print(concat!("mount.mfs ", env!("CARGO_PKG_VERSION"), "\n"));
         }
         Ok(Request::Mount(request)) => *request,
         Err(why) => return fail(&Failure { status: WRONG_CALL, why }),
@@ -66,8 +62,21 @@ pub fn run(
     }
 }
 
+/// A reader that has seen enough, or a full disk, is no reason to panic.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(SYSTEM_ERROR),
+    }
+}
+
+fn tell(what: &str) {
+    // There is nowhere to tell that it cannot be told.
+    let _ = writeln!(io::stderr(), "mount.mfs: {what}");
+}
+
 fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("mount.mfs: {}", failure.why);
+    tell(&failure.why);
     ExitCode::from(failure.status)
 }
 
@@ -91,8 +100,8 @@ fn mount(request: MountRequest, filter: &str, sink: Sink, serve: Serve) -> Resul
     })?;
     match role {
         Role::Caller(Ok(())) => {
-            if std::io::stderr().is_terminal() && UnixStream::connect(&socket).is_err() {
-                eprintln!("mount.mfs: mounted; mfsd is not running: systemctl start mfsd");
+            if io::stderr().is_terminal() && UnixStream::connect(&socket).is_err() {
+                tell("mounted; mfsd is not running: systemctl start mfsd");
             }
             Ok(())
         }

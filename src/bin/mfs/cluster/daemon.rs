@@ -13,6 +13,7 @@ use mfs_proto::v1::local_client::LocalClient as Stub;
 use tonic::transport::Channel;
 
 use super::Daemon;
+use crate::out::tell;
 
 /// How long a daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,7 +66,7 @@ fn enable_at_boot(runtime: &Path) {
         && runtime == Path::new(paths::RUNTIME)
         && let Err(error) = systemctl(&["enable", "--quiet", "mfsd.service"])
     {
-        eprintln!("mfs: warning: mfsd runs, but will not start at boot: {error:#}");
+        tell(format_args!("mfs: warning: mfsd runs, but will not start at boot: {error:#}"));
     }
 }
 

@@ -10,15 +10,15 @@ mod span;
 mod token;
 
 use std::future::Future;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
 use mfs_proto::v1::local_client::LocalClient as Stub;
-use serde::Serialize;
 use tonic::transport::Channel;
+
+use crate::out;
 
 /// The commands of this module.
 #[derive(Debug, Subcommand)]
@@ -85,23 +85,10 @@ fn refused(status: tonic::Status) -> anyhow::Error {
     mfs::net::local::LocalError::from(status).into()
 }
 
-/// Prints; a reader that has seen enough is no error.
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        written => written.map(|()| ExitCode::SUCCESS).context("cannot print"),
-    }
-}
-
-/// Prints as JSON, one object.
-fn print_json(value: &impl Serialize) -> anyhow::Result<ExitCode> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
-}
-
 /// Tells what a person should know, on standard error.
 fn warn(sentences: &[String]) {
     for sentence in sentences {
-        eprintln!("mfs: warning: {sentence}");
+        out::tell(format_args!("mfs: warning: {sentence}"));
     }
 }
 

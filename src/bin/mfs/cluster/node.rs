@@ -8,7 +8,8 @@ use clap::Subcommand;
 use mfs::clock;
 use mfs_proto::v1;
 
-use super::{Daemon, print, print_json, refused, span, warn};
+use super::{Daemon, refused, span, warn};
+use crate::out::{print, print_json};
 
 /// Arguments of `mfs node`.
 #[derive(Debug, clap::Args)]

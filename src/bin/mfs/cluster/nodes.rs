@@ -12,7 +12,8 @@ use mfs_proto::v1::local_client::LocalClient as Stub;
 use serde::Serialize;
 use tonic::transport::Channel;
 
-use super::{Daemon, print, print_json, refused, span};
+use super::{Daemon, refused, span};
+use crate::out::{print, print_json};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
