@@ -29,9 +29,11 @@ pub(crate) fn run(_: Args) -> anyhow::Result<ExitCode> {
 async fn show() -> anyhow::Result<ExitCode> {
     let mut interrupts = Interrupts::listen()?;
     let stage = Stage::new();
+    // The interrupt first: what it ended on its way is no failure.
     let shown = tokio::select! {
-        shown = tour::run(&stage) => Some(shown),
+        biased;
         () = interrupts.any() => None,
+        shown = tour::run(&stage) => Some(shown),
     };
     let cleared = stage.clear().await;
     let Some(shown) = shown else {
