@@ -40,6 +40,8 @@ pub(crate) struct Daemon {
     /// Held while this machine enters or leaves a cluster.
     changing: Mutex<()>,
     node: watch::Sender<Option<Arc<Node>>>,
+    /// Cancelled before `node` goes because the daemon ends.
+    stopping: CancellationToken,
 }
 
 /// One change of the membership at a time.
@@ -74,6 +76,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         store,
         changing: Mutex::new(()),
         node: watch::Sender::new(None),
+        stopping: CancellationToken::new(),
     });
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -95,6 +98,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let stopping = clock::now();
     info!("stopping");
     service_manager::stopping();
+    // Before the node goes: the mounts of this machine keep what they know, as for a daemon that is killed.
+    daemon.stopping.cancel();
     if let Some(node) = daemon.node.send_replace(None) {
         node.stop(GRACE, false).await;
     }
@@ -133,6 +138,11 @@ impl Daemon {
     /// The same, to be told of changes.
     pub(crate) fn watch_node(&self) -> watch::Receiver<Option<Arc<Node>>> {
         self.node.subscribe()
+    }
+
+    /// Whether there is no node any more because the daemon ends, and not because it left its cluster.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
     }
 
     /// Waits until no other change of the membership is under way.

@@ -1,4 +1,4 @@
-//! mfsd is killed and started again under load: opens, locks and half-done changes stand it.
+//! mfsd is killed, or stopped, and started again under load: opens, locks and half-done changes stand it.
 
 use std::time::Duration;
 
@@ -11,6 +11,15 @@ fn beside(node: Node<'_>, line: &str) -> std::process::Child {
 
 fn exists(node: Node<'_>, path: &str) -> bool {
     node.try_run(&format!("test -e {path}")).status.success()
+}
+
+/// Ends a node's daemon as `systemctl stop` does.
+fn stop_daemon(node: Node<'_>) {
+    // Inside the node there are its own processes only.
+    node.run("pkill -TERM -x mfsd");
+    eventually("the daemon has stopped", Duration::from_secs(20), || {
+        !node.try_run("pgrep -x mfsd").status.success()
+    });
 }
 
 /// What a loop of a test does while files beside it do not say otherwise.
@@ -103,6 +112,11 @@ fn names_are_made_and_removed_once() {
 
 #[test]
 fn locks_are_held_on() {
+    locks_over(|n2| n2.kill_daemon());
+    locks_over(stop_daemon);
+}
+
+fn locks_over(end: impl Fn(Node<'_>)) {
     let cluster = Setup::nodes(2).up();
     let (n1, n2) = (cluster.node(1), cluster.node(2));
     n2.run("touch /data/f");
@@ -112,7 +126,7 @@ fn locks_are_held_on() {
     );
     eventually("the lock is held", Duration::from_secs(30), || exists(n1, "/tmp/held"));
     n2.refused("flock -n /data/f true");
-    n2.kill_daemon();
+    end(n2);
     n2.start();
     eventually("the lock is held again", Duration::from_secs(60), || {
         !n2.try_run("flock -n /data/f true").status.success()
@@ -129,6 +143,11 @@ fn locks_are_held_on() {
 
 #[test]
 fn an_open_file_is_read_on() {
+    reading_over(|n2| n2.kill_daemon());
+    reading_over(stop_daemon);
+}
+
+fn reading_over(end: impl Fn(Node<'_>)) {
     let cluster = Setup::nodes(2).up();
     let (n1, n2) = (cluster.node(1), cluster.node(2));
     n2.run("seq 200000 >/data/f");
@@ -138,7 +157,7 @@ fn an_open_file_is_read_on() {
          while ! test -e /tmp/go; do sleep 0.05; done; cat <&3 >/tmp/b && touch /tmp/done",
     );
     eventually("the first bytes are read", Duration::from_secs(30), || exists(n1, "/tmp/begun"));
-    n2.kill_daemon();
+    end(n2);
     n2.start();
     n1.run("touch /tmp/go");
     assert!(reader.wait().unwrap().success());
@@ -198,12 +217,23 @@ except PermissionError: pass"
 fn the_own_daemon_may_go() {
     let cluster = Setup::nodes(2).up();
     let n1 = cluster.node(1);
-    n1.run("exec 3</mfs/n2/etc/hostname; cat /mfs/n2/etc/hostname");
-    n1.kill_daemon();
-    assert_eq!(n1.run("ls /mfs && cat /mfs/n2/etc/hostname"), "n1\nn2\nn2");
-    n1.start();
-    assert_eq!(n1.run("cat /mfs/n1/etc/hostname"), "n1");
-    eventually("figures are there again", Duration::from_secs(20), || {
-        n1.try_run("mfs stats --json").status.success()
-    });
+    let ends: [fn(Node<'_>); 2] = [|node| node.kill_daemon(), stop_daemon];
+    for end in ends {
+        n1.run("rm -f /tmp/go /tmp/begun; seq 200000 >/mfs/n2/data/f");
+        let mut reader = beside(
+            n1,
+            "exec 3</mfs/n2/data/f 4>/mfs/n1/data/own && touch /tmp/begun &&
+             while ! test -e /tmp/go; do sleep 0.05; done; cat <&3 | cmp - /mfs/n2/data/f && echo on >&4",
+        );
+        eventually("the files are open", Duration::from_secs(30), || exists(n1, "/tmp/begun"));
+        end(n1);
+        assert_eq!(n1.run("ls /mfs && cat /mfs/n2/etc/hostname"), "n1\nn2\nn2");
+        n1.start();
+        assert_eq!(n1.run("cat /mfs/n1/etc/hostname && touch /tmp/go"), "n1");
+        assert!(reader.wait().unwrap().success());
+        assert_eq!(n1.run("cat /data/own"), "on");
+        eventually("figures are there again", Duration::from_secs(20), || {
+            n1.try_run("mfs stats --json").status.success()
+        });
+    }
 }
