@@ -46,7 +46,8 @@ pub fn run(
     filter: Option<String>,
     serve: Serve,
 ) -> ExitCode {
-    let request = match args::parse(words) {
+    let here = std::env::current_dir().ok();
+    let request = match args::parse(words, here.as_deref()) {
         Ok(Request::Help) => return print(&args::usage()),
         Ok(Request::Version) => {
             return print(concat!("mount.mfs ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -81,8 +82,15 @@ fn fail(failure: &Failure) -> ExitCode {
 }
 
 fn mount(request: MountRequest, filter: &str, sink: Sink, serve: Serve) -> Result<(), Failure> {
-    let MountRequest { mut config, fake, foreground } = request;
+    let MountRequest { mut config, mistaken, fake, foreground } = request;
     check_machine()?;
+    if mistaken && mountpoint::is_mounted(&config.mountpoint) {
+        // What `mount -a` would have found out itself, had it understood the source.
+        if io::stderr().is_terminal() {
+            tell(&format!("{} is mounted already", config.mountpoint.display()));
+        }
+        return Ok(());
+    }
     config.mountpoint = mountpoint::prepare(&config.mountpoint)
         .map_err(|why| Failure { status: MOUNT_FAILED, why })?;
     if fake {
