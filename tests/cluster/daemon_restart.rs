@@ -56,7 +56,10 @@ fn under_restarts(cluster: &Cluster, body: &str) {
     for restart in 0..5 {
         let before = rounds();
         eventually("the worker goes on", Duration::from_secs(90), || {
-            assert!(worker.try_wait().unwrap().is_none(), "restart {restart}: the worker ended");
+            assert!(
+                worker.try_wait().expect("it is a child").is_none(),
+                "restart {restart}: the worker ended"
+            );
             rounds() > before + 5
         });
         if restart < 4 {
@@ -65,7 +68,7 @@ fn under_restarts(cluster: &Cluster, body: &str) {
         }
     }
     n1.run("touch /tmp/stop");
-    assert!(worker.wait().unwrap().success(), "an operation was answered wrongly");
+    assert!(worker.wait().expect("it is a child").success(), "an operation was answered wrongly");
 }
 
 /// Appends must not happen twice: each line is there exactly once, in order.
@@ -135,7 +138,7 @@ fn locks_over(end: impl Fn(Node<'_>)) {
     assert_eq!(n1.run("flock -n /mfs/n2/data/f true || echo held"), "held");
     n2.refused("flock -n /data/f true");
     n1.run("touch /tmp/stop");
-    assert!(holder.wait().unwrap().success());
+    assert!(holder.wait().expect("it is a child").success());
     eventually("the lock is free", Duration::from_secs(30), || {
         n2.try_run("flock -n /data/f true").status.success()
     });
@@ -160,7 +163,7 @@ fn reading_over(end: impl Fn(Node<'_>)) {
     end(n2);
     n2.start();
     n1.run("touch /tmp/go");
-    assert!(reader.wait().unwrap().success());
+    assert!(reader.wait().expect("it is a child").success());
     assert_eq!(n1.run("cat /tmp/a /tmp/b | cmp - /mfs/n2/data/f && echo same"), "same");
 }
 
@@ -230,7 +233,7 @@ fn the_own_daemon_may_go() {
         assert_eq!(n1.run("ls /mfs && cat /mfs/n2/etc/hostname"), "n1\nn2\nn2");
         n1.start();
         assert_eq!(n1.run("cat /mfs/n1/etc/hostname && touch /tmp/go"), "n1");
-        assert!(reader.wait().unwrap().success());
+        assert!(reader.wait().expect("it is a child").success());
         assert_eq!(n1.run("cat /data/own"), "on");
         eventually("figures are there again", Duration::from_secs(20), || {
             n1.try_run("mfs stats --json").status.success()
