@@ -4,8 +4,6 @@
 //! The cases make their calls from outside, through `/proc/PID/root` of a node, as root; what needs a
 //! caller of its own (users, locks of processes, mappings) runs inside a node.
 
-#![expect(clippy::unwrap_used, reason = "all of it is tests, though none has the attribute")]
-
 mod access;
 mod acl;
 mod chmod;
