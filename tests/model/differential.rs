@@ -15,7 +15,7 @@ use mfs::types::{
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::lab::{Lab, can_run, name, open_id};
+use crate::lab::{Lab, name, needs_root, open_id};
 use crate::oracle::Oracle;
 
 /// A path from the root; empty is the root.
@@ -432,9 +432,7 @@ fn run(ops: &[(usize, Op)], abilities: Abilities) -> std::result::Result<(), Tes
 
 #[test]
 fn an_export_answers_as_the_local_file_system_does() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let cases = std::env::var("MFS_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
     let config = ProptestConfig {
         cases,
@@ -452,9 +450,7 @@ fn an_export_answers_as_the_local_file_system_does() {
 
 #[test]
 fn an_export_answers_the_same_where_the_kernel_offers_less() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let config = ProptestConfig { cases: 25, failure_persistence: None, ..Default::default() };
     let of_user = (0_usize..3, op()).prop_map(|(user, op)| (user, op.shift_slot(user * 10)));
     let less = select(crate::abilities::LESS.to_vec());

@@ -4,7 +4,7 @@ use mfs::export::{OpenMap, Opens};
 use mfs::types::op::{Flush, GetLock, HeldLock, LockFamily, LockKind, LockRange, Open, SetLock};
 use mfs::types::{Access, Caller, Errno, FileId, LockOwner, OpenFlags};
 
-use crate::lab::{Lab, can_run, open_id};
+use crate::lab::{Lab, needs_root, open_id};
 use crate::sys;
 
 const WHOLE: LockRange = LockRange::ALL;
@@ -53,15 +53,13 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A lab with a file of 100 bytes; `None` where the tests cannot run.
-fn file() -> Option<(Lab, FileId)> {
-    if !can_run() {
-        return None;
-    }
+/// A lab with a file of 100 bytes.
+fn file() -> (Lab, FileId) {
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("f"), vec![0; 100]).unwrap();
     let file = lab.walk("f").unwrap().file;
-    Some((lab, file))
+    (lab, file)
 }
 
 fn range(start: u64, end: u64) -> LockRange {
@@ -70,7 +68,7 @@ fn range(start: u64, end: u64) -> LockRange {
 
 #[test]
 fn owners_exclude_each_other_and_not_themselves() {
-    let Some((lab, file)) = file() else { return };
+    let (lab, file) = file();
     let one = Session::new(&lab);
     one.open(1, &file, Access::ReadWrite);
     one.open(2, &file, Access::ReadWrite);
@@ -98,7 +96,7 @@ fn owners_exclude_each_other_and_not_themselves() {
 
 #[test]
 fn local_processes_and_peers_exclude_each_other() {
-    let Some((lab, file)) = file() else { return };
+    let (lab, file) = file();
     let session = Session::new(&lab);
     session.open(1, &file, Access::ReadWrite);
     let local = std::fs::File::options().read(true).write(true).open(lab.path("f")).unwrap();
@@ -120,7 +118,7 @@ fn local_processes_and_peers_exclude_each_other() {
 
 #[test]
 fn the_open_decides_what_may_be_locked() {
-    let Some((lab, file)) = file() else { return };
+    let (lab, file) = file();
     let session = Session::new(&lab);
     session.open(1, &file, Access::Read);
     session.open(2, &file, Access::Write);
@@ -133,7 +131,7 @@ fn the_open_decides_what_may_be_locked() {
 
 #[test]
 fn a_shared_lock_becomes_exclusive_without_a_gap() {
-    let Some((lab, file)) = file() else { return };
+    let (lab, file) = file();
     let session = Session::new(&lab);
     session.open(1, &file, Access::Read);
     session.open(2, &file, Access::ReadWrite);
@@ -156,7 +154,7 @@ fn a_shared_lock_becomes_exclusive_without_a_gap() {
 
 #[test]
 fn an_owner_cannot_fill_the_kernel_with_locks() {
-    let Some((lab, file)) = file() else { return };
+    let (lab, file) = file();
     let session = Session::new(&lab);
     session.open(1, &file, Access::ReadWrite);
     let lock = |i: u64, kind| session.lock(1, 7, kind, range(i * 2, i * 2));

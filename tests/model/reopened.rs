@@ -6,7 +6,7 @@ use mfs::types::op::{Create, Open, Opened, Write};
 use mfs::types::{Access, Caller, Errno, OpenFlags, OpenProof};
 
 use crate::identity::mode;
-use crate::lab::{Lab, can_run, name, open_export, open_id, user};
+use crate::lab::{Lab, name, needs_root, open_export, open_id, user};
 
 /// The directory of a lab served by another process, as far as this one can tell.
 struct Restarted {
@@ -50,9 +50,7 @@ fn made_read_only(lab: &Lab) -> (Opened, Open) {
 
 #[test]
 fn a_file_that_was_open_is_opened_again_whatever_its_permissions_are_now() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let (opened, again) = made_read_only(&lab);
     // It is not even its user's any more.
@@ -67,9 +65,7 @@ fn a_file_that_was_open_is_opened_again_whatever_its_permissions_are_now() {
 
 #[test]
 fn a_program_that_runs_is_opened_again() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("p"), "#!/bin/true").unwrap();
     let file = lab.walk("p").unwrap().file;
@@ -85,9 +81,7 @@ fn a_program_that_runs_is_opened_again() {
 
 #[test]
 fn what_was_never_open_is_decided_by_permission() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let (_, again) = made_read_only(&lab);
     std::fs::write(lab.path("other"), "").unwrap();
