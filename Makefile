@@ -4,7 +4,7 @@
 #   make demo       a cluster of three nodes on this machine, at work (takes itself down)
 #   make test       all tests, with their set-up; at most 40 minutes on two cores
 #   make check      what every change must pass: format, lints, documentation, house rules, tests
-#   make soak       long seeded runs: make soak seed=7 minutes=60
+#   make soak       long runs, by seed, and 200 rounds of coherence: make soak seed=7 minutes=60
 #   make install    to PREFIX (/usr/local), below DESTDIR; make uninstall takes it away and leaves data
 
 PREFIX ?= /usr/local

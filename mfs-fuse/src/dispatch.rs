@@ -18,7 +18,6 @@ use crate::caps;
 use crate::flags::{
     fallocate_mode, lock_kind, lock_range, open_flags, permissions, seek_whence, xattr_mode,
 };
-use crate::fs::handle_map::Fh;
 use crate::fs::{self, Request};
 use crate::port::Port;
 use crate::reply::{self, XattrReply, asker, fh, ino, owner, set_time};
@@ -29,24 +28,6 @@ const MAX_REQUEST: u32 = 1 << 20;
 
 /// A node that is away must not use up what the kernel allows to wait for all of them together.
 const MAX_BACKGROUND: u16 = u16::MAX;
-
-// === impl Port ===
-
-impl Port {
-    /// The open is out of the table before the next request is read; its home is told afterwards.
-    fn release_open(&self, name: &'static str, fh: Fh, reply: fuser::ReplyEmpty) {
-        let leaving = self.fs.let_go(fh);
-        if leaving.as_ref().is_none_or(|leaving| !leaving.is_at_home()) {
-            return Self::answer_known(name, reply, Ok(()));
-        }
-        self.answer(name, reply, move |fs| async move {
-            if let Some(leaving) = leaving {
-                fs.release(leaving).await;
-            }
-            Ok(())
-        });
-    }
-}
 
 impl fuser::Filesystem for Port {
     fn init(&mut self, _: &fuser::Request, config: &mut KernelConfig) -> io::Result<()> {

@@ -1,5 +1,6 @@
-//! `Port`: where requests of the kernel are answered, at once or from tokio. What each of them means is in
-//! `dispatch`.
+//! `Port`: what every request of the kernel needs, and the way from a reader thread to tokio and back.
+//!
+//! Not here: the requests themselves (`dispatch`).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use std::sync::Arc;
 use mfs::telemetry::metrics::{MOUNT_REQUESTS, MOUNT_REQUESTS_WAITING};
 use mfs::types::Errno;
 
+use crate::contain;
 use crate::fs::MountedFs;
+use crate::fs::handle_map::Fh;
 use crate::passthrough::{OpenReply, Passthrough};
 use crate::reply::{self, Reply};
 
@@ -27,7 +30,7 @@ pub(crate) struct Port {
 impl Port {
     /// Runs an operation on tokio and sends its answer from there.
     ///
-    /// If it panics, tokio drops it and with it the unused reply, which answers EIO; nothing else is hurt.
+    /// If it panics, EIO is the answer; nothing else is hurt.
     pub(crate) fn answer<T, R, F, W>(&self, name: &'static str, reply: R, work: W)
     where
         T: Send + 'static,
@@ -39,7 +42,7 @@ impl Port {
         let waiting = MOUNT_REQUESTS_WAITING.hold();
         let fs = self.fs.clone();
         self.runtime.spawn(async move {
-            let result = work(fs).await;
+            let result = contain::operation(name, work(fs)).await;
             drop(waiting);
             reply::finish(name, reply, result);
         });
@@ -55,6 +58,21 @@ impl Port {
         reply::finish(name, reply, result);
     }
 
+    /// The open is out of the table before the next request is read; its home is told afterwards.
+    pub(crate) fn release_open(&self, name: &'static str, fh: Fh, reply: impl Reply<()>) {
+        let leaving = self.fs.let_go(fh);
+        if leaving.as_ref().is_none_or(|leaving| !leaving.is_at_home()) {
+            return Self::answer_known(name, reply, Ok(()));
+        }
+        self.answer(name, reply, move |fs| async move {
+            if let Some(leaving) = leaving {
+                fs.release(leaving).await;
+            }
+            Ok(())
+        });
+    }
+
+    /// The answer to an open, which may give the file to the kernel.
     pub(crate) fn open_reply<R>(&self, reply: R) -> OpenReply<R> {
         OpenReply { reply, passthrough: self.passthrough.clone() }
     }

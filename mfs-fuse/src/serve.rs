@@ -23,7 +23,10 @@ const FIRST_WORD: Duration = Duration::from_secs(2);
 /// # Errors
 /// There is no mount, with the reason; or the kernel broke the session off.
 pub fn serve(config: MountConfig, ready: &mut dyn FnMut()) -> anyhow::Result<()> {
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        tracing::error!("a part of mfs-fuse failed, please report this: {panic}\n{backtrace}");
+    }));
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("mfs-mount")

@@ -14,6 +14,7 @@ use fuser::{Session, SessionACL};
 use rustix::fs::{FsWord, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use crate::contain::Contained;
 use crate::fs::MountedFs;
 use crate::passthrough::Passthrough;
 use crate::port::Port;
@@ -88,6 +89,17 @@ impl KernelMount {
         place: &Place<'_>,
         runtime: tokio::runtime::Handle,
     ) -> Result<Self, MountError> {
+        let port = Port {
+            fs,
+            runtime,
+            passthrough: Arc::new(Passthrough::default()),
+            stack_depth: if place.backing_files { stack_depth() } else { 0 },
+        };
+        Self::of(port, place)
+    }
+
+    /// Mounts any file system; its panics are contained.
+    pub(crate) fn of(inner: impl fuser::Filesystem, place: &Place<'_>) -> Result<Self, MountError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let device = rustix::fs::open("/dev/fuse", flags, Mode::empty())
             .map_err(|error| MountError::Device(error.into()))?;
@@ -97,17 +109,11 @@ impl KernelMount {
             detach(place.mountpoint);
             error
         };
-        let port = Port {
-            fs,
-            runtime,
-            passthrough: Arc::new(Passthrough::default()),
-            stack_depth: if place.backing_files { stack_depth() } else { 0 },
-        };
         let readers = std::thread::available_parallelism().map_or(1, usize::from).max(MIN_READERS);
         let mut config = fuser::Config::default();
         config.n_threads = Some(readers);
         config.clone_fd = true;
-        let session = Session::from_fd(port, device, SessionACL::All, config)
+        let session = Session::from_fd(Contained(inner), device, SessionACL::All, config)
             .map_err(MountError::Handshake)
             .map_err(detach)?;
         set_read_ahead(place.mountpoint);

@@ -3,6 +3,7 @@
 //! The daemon always serves the local socket. The rest of it, a [`Node`], exists while this machine is
 //! in a cluster: `mfs init` and `mfs join` make it, `mfs leave` ends it, without a restart.
 
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(crate) struct Daemon {
     /// Held while this machine enters or leaves a cluster.
     changing: Mutex<()>,
     node: watch::Sender<Option<Arc<Node>>>,
+    /// Cancelled before `node` goes because the daemon ends.
+    stopping: CancellationToken,
 }
 
 /// One change of the membership at a time.
@@ -56,8 +59,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     let config = Arc::new(Config::read(&arguments.config)?);
     if arguments.check {
-        println!("{}: no mistakes found", arguments.config.display());
-        return Ok(());
+        let file = arguments.config.display();
+        return writeln!(io::stdout(), "{file}: no mistakes found").context("cannot print");
     }
     if arguments.detach {
         // Fails only for the leader of a process group, which then is what was wanted.
@@ -76,6 +79,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         runtime: arguments.runtime.clone(),
         changing: Mutex::new(()),
         node: watch::Sender::new(None),
+        stopping: CancellationToken::new(),
     });
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -97,6 +101,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let stopping = clock::now();
     info!("stopping");
     service_manager::stopping();
+    // Before the node goes: the mounts of this machine keep what they know, as for a daemon that is killed.
+    daemon.stopping.cancel();
     if let Some(node) = daemon.node.send_replace(None) {
         node.stop(GRACE, false).await;
     }
@@ -135,6 +141,11 @@ impl Daemon {
     /// The same, to be told of changes.
     pub(crate) fn watch_node(&self) -> watch::Receiver<Option<Arc<Node>>> {
         self.node.subscribe()
+    }
+
+    /// Whether there is no node any more because the daemon ends, and not because it left its cluster.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
     }
 
     /// Waits until no other change of the membership is under way.

@@ -11,6 +11,7 @@ mod peer;
 mod rpc;
 mod service_manager;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Request};
@@ -20,11 +21,12 @@ fn main() -> ExitCode {
     let arguments = match arguments::parse(std::env::args_os().skip(1)) {
         Ok(Request::Run(arguments)) => arguments,
         Ok(Request::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            // A reader that has seen enough, or a full disk, is no reason to panic.
+            let written = std::io::stdout().write_all(text.as_bytes());
+            return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Err(error) => {
-            eprintln!("mfsd: {error}");
+            let _ = writeln!(std::io::stderr(), "mfsd: {error}");
             return ExitCode::from(2);
         }
     };
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Logging may not have begun, and systemd shows standard error.
-            eprintln!("mfsd: {error:#}");
+            let _ = writeln!(std::io::stderr(), "mfsd: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -94,6 +94,12 @@ impl<T> Answered<T> {
     pub const fn unknown(errno: Errno) -> Self {
         Self { result: Err(errno), leases: Leases::empty(), is_final: false }
     }
+
+    /// The same with another view of what was answered.
+    pub fn map<U>(self, view: impl FnOnce(T) -> U) -> Answered<U> {
+        let Self { result, leases, is_final } = self;
+        Answered { result: result.map(view), leases, is_final }
+    }
 }
 
 // === impl NodeLeases ===

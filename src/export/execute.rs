@@ -11,7 +11,7 @@ use super::open_file::OpenFile;
 use super::tenant::Tenant;
 use super::{Export, read_only};
 use crate::sync::Mutex;
-use crate::types::op::{Call, Create, Open, Operation, Outcome};
+use crate::types::op::{Call, Create, Open, Opened, Operation, Outcome};
 use crate::types::{Caller, Errno, OpenId};
 
 /// What is open in one session. Its owner decides what an unknown id means to the other side; here it
@@ -43,9 +43,9 @@ pub struct OpenMap {
 // === impl OpenMap ===
 
 impl OpenMap {
-    /// An empty table whose opens take at most `descriptors` of the budget.
+    /// An empty table of the node itself, whose opens take at most `descriptors` of the budget.
     pub fn new(budget: &FdBudget, descriptors: usize) -> Self {
-        Self { tenant: Tenant::new(budget, descriptors), opens: Mutex::default() }
+        Self { tenant: Tenant::new(budget, descriptors, None), opens: Mutex::default() }
     }
 
     /// How many are open.
@@ -127,8 +127,8 @@ impl Export {
                 Outcome::Done(self.remove(caller, &op.parent, &op.name, true)?)
             }
             Operation::Rename(op) => Outcome::Done(self.rename(caller, &op)?),
-            Operation::Open(op) => Outcome::Attr(self.open_kept(caller, &op, opens)?),
-            Operation::Create(op) => self.create_kept(caller, &op, opens)?,
+            Operation::Open(op) => Outcome::Opened(self.open_kept(caller, &op, opens)?),
+            Operation::Create(op) => Outcome::Opened(self.create_kept(caller, &op, opens)?),
             Operation::Read(op) => Outcome::Data(find(op.open)?.read(op.offset, op.size)?),
             Operation::Write(op) => Outcome::Written(find(op.open)?.write(op.offset, &op.data)?),
             Operation::Flush(op) => {
@@ -194,16 +194,11 @@ impl Export {
     }
 
     /// Opens under the session's id; a repeated request takes the place of the first.
-    fn open_kept(
-        &self,
-        caller: &Caller,
-        open: &Open,
-        opens: &dyn Opens,
-    ) -> Result<crate::types::Attr, Errno> {
-        let tenant = opens.tenant();
-        let (file, attr) = self.open_file(caller, &open.file, open.access, open.flags, tenant)?;
+    fn open_kept(&self, caller: &Caller, open: &Open, opens: &dyn Opens) -> Result<Opened, Errno> {
+        let file = self.open_file(caller, open, opens.tenant())?;
+        let opened = file.opened()?;
         opens.keep(open.open, file)?;
-        Ok(attr)
+        Ok(opened)
     }
 
     fn create_kept(
@@ -211,9 +206,10 @@ impl Export {
         caller: &Caller,
         create: &Create,
         opens: &dyn Opens,
-    ) -> Result<Outcome, Errno> {
+    ) -> Result<Opened, Errno> {
         let (file, entry) = self.create(caller, create, opens.tenant())?;
+        let opened = Opened { entry, proof: file.proof() };
         opens.keep(create.open, file)?;
-        Ok(Outcome::Created(entry))
+        Ok(opened)
     }
 }

@@ -43,13 +43,16 @@ pub(super) struct Seal {
 /// Form of an id; another form gets another number, and ids of an old one become stale.
 const VERSION: u8 = 1;
 
-/// Bytes of the MAC: 128 bits of HMAC-SHA256, so that guessing one is hopeless online.
-const MAC_LEN: usize = 16;
+/// Bytes of a MAC: 128 bits of HMAC-SHA256, so that guessing one is hopeless online.
+pub(super) const MAC_LEN: usize = 16;
 
 const HANDLE: u8 = 1;
 const PINNED: u8 = 2;
 const BARRED: u8 = 3;
 const ROOT: u8 = 4;
+
+/// A statement that is sealed and is no id.
+const STATEMENT: u8 = 5;
 
 /// Version, kind, export; all forms begin with them.
 const HEAD_LEN: usize = 6;
@@ -143,6 +146,14 @@ impl Seal {
             _ => return None,
         };
         rest.is_empty().then_some(file)
+    }
+
+    /// A MAC over what is no id. None of the two can be taken for the other.
+    pub(super) fn certify(&self, statement: &[u8]) -> [u8; MAC_LEN] {
+        let mut body: SmallVec<[u8; 256]> = SmallVec::from_slice(&[VERSION, STATEMENT]);
+        body.extend_from_slice(&self.export.get().to_le_bytes());
+        body.extend_from_slice(statement);
+        self.mac(&body)
     }
 
     fn mac(&self, body: &[u8]) -> [u8; MAC_LEN] {

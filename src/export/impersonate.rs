@@ -235,12 +235,9 @@ fn kernel_set(capabilities: Capabilities) -> CapabilitySet {
 mod tests {
     use super::*;
 
-    fn is_root() -> bool {
-        let root = rustix::process::geteuid().is_root();
-        if !root {
-            eprintln!("skipped: needs root");
-        }
-        root
+    #[track_caller]
+    fn needs_root() {
+        assert!(rustix::process::geteuid().is_root(), "needs root: run it by scripts/test");
     }
 
     fn effective() -> CapabilitySet {
@@ -249,9 +246,7 @@ mod tests {
 
     #[test]
     fn with_a_foreign_uid_no_capability_is_effective() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let before = effective();
         {
             let _as_caller = Impersonation::begin(&Caller::user(1001, 1001, &[7])).unwrap();
@@ -266,9 +261,7 @@ mod tests {
 
     #[test]
     fn root_has_only_what_it_has_at_home() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let caller = Caller { capabilities: Capabilities::CHOWN, ..Caller::root() };
         let _as_caller = Impersonation::begin(&caller).unwrap();
         assert_eq!(effective(), CapabilitySet::CHOWN);
@@ -276,9 +269,7 @@ mod tests {
 
     #[test]
     fn a_panic_gives_the_identity_up() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let before = effective();
         let panicked = std::panic::catch_unwind(|| {
             let _as_caller = Impersonation::begin(&Caller::user(1001, 1001, &[])).unwrap();
@@ -291,9 +282,7 @@ mod tests {
 
     #[test]
     fn nobody_acts_for_two_at_once() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let _as_one = Impersonation::begin(&Caller::user(1001, 1001, &[])).unwrap();
         assert_eq!(Impersonation::begin(&Caller::user(1002, 1002, &[])).err(), Some(Errno::Io));
         assert_eq!(sys::set_fsuid(NO_ID), 1001);
@@ -301,9 +290,7 @@ mod tests {
 
     #[test]
     fn a_thread_of_the_pool_can_do_nothing_but_serve_files() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         std::thread::spawn(|| {
             keep_only_file_capabilities().unwrap();
             let sets = rustix::thread::capabilities(None).unwrap();

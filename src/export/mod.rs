@@ -38,6 +38,7 @@ mod open_file;
 mod open_index;
 mod pinned;
 mod pool;
+mod proof;
 mod read_only;
 mod readdir;
 mod sys;

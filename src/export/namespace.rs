@@ -13,13 +13,11 @@ use super::Export;
 use super::hidden::Reached;
 use super::impersonate::Impersonation;
 use super::mounts::proc_path;
-use super::open_file::{OpenFile, kernel_flags};
+use super::open_file::{OpenFile, Opening, kernel_flags};
 use super::tenant::Tenant;
 use super::tree::{CONFINED, Found, Node};
-use crate::types::op::{Create, DeviceNumber, Entry, MakeNode, Rename};
-use crate::types::{
-    Access, Attr, Caller, Errno, FileId, FileKind, FileName, OpenFlags, RenameFlags,
-};
+use crate::types::op::{Create, DeviceNumber, Entry, MakeNode, Open, Rename};
+use crate::types::{Caller, Errno, FileId, FileKind, FileName, OpenFlags, RenameFlags};
 
 /// How often a creation is tried again that found a file which was gone when it was to be opened.
 const CREATE_TRIES: usize = 16;
@@ -157,15 +155,13 @@ impl Export {
     pub(super) fn open_file(
         &self,
         caller: &Caller,
-        file: &FileId,
-        access: Access,
-        flags: OpenFlags,
+        open: &Open,
         tenant: &Arc<Tenant>,
-    ) -> Result<(OpenFile, Attr), Errno> {
-        let node = self.tree.find(file)?;
-        let open = OpenFile::open(&self.tree, caller, &node, access, flags, tenant)?;
-        let attr = open.attr()?;
-        Ok((open, attr))
+    ) -> Result<OpenFile, Errno> {
+        let (tree, proof) = (&self.tree, open.proof.as_ref());
+        let Open { access, flags, .. } = *open;
+        let opening = Opening { tree, tenant, caller, access, flags, proof };
+        opening.open(&tree.find(&open.file)?)
     }
 
     /// Makes a file and opens it in one step; without `EXCLUSIVE` an existing one is opened. That is
@@ -179,6 +175,7 @@ impl Export {
         let parent = self.tree.find_dir(&create.parent)?;
         self.refuse_to_make_hidden(&parent, &create.name)?;
         let (access, flags) = (create.access, create.flags);
+        let opening = Opening { tree: &self.tree, tenant, caller, access, flags, proof: None };
         for _ in 0..CREATE_TRIES {
             let slot = tenant.budget.take()?;
             match self.create_new(caller, &parent, create) {
@@ -186,15 +183,13 @@ impl Export {
                     let same = rustix::io::fcntl_dupfd_cloexec(&fd, 0)?;
                     let found = self.tree.admit(same, &parent.mount, Reached::Name)?;
                     let node = Node::File(found);
-                    let made = (fd, slot);
-                    let open =
-                        OpenFile::created(&self.tree, caller, &node, access, flags, tenant, made)?;
+                    let open = opening.take(&node, fd, slot)?;
                     return Ok((open, self.tree.entry(&node)?));
                 }
                 Err(Errno::Exist) if !flags.contains(OpenFlags::EXCLUSIVE) => drop(slot),
                 Err(errno) => return Err(errno),
             }
-            match self.open_existing(caller, &parent, create, tenant) {
+            match self.open_existing(&opening, &parent, &create.name) {
                 Err(Errno::NoEnt) => {} // removed in between: it can be made now
                 result => return result,
             }
@@ -222,17 +217,15 @@ impl Export {
 
     fn open_existing(
         &self,
-        caller: &Caller,
+        opening: &Opening<'_>,
         parent: &Found,
-        create: &Create,
-        tenant: &Arc<Tenant>,
+        name: &FileName,
     ) -> Result<(OpenFile, Entry), Errno> {
-        let mut node = self.tree.step(caller, parent, &create.name)?;
+        let mut node = self.tree.step(opening.caller, parent, name)?;
         if self.tree.attr(&node)?.kind == FileKind::Directory {
             return Err(Errno::IsDir);
         }
-        let (access, flags) = (create.access, create.flags);
-        let open = OpenFile::open(&self.tree, caller, &node, access, flags, tenant)?;
+        let open = opening.open(&node)?;
         if let Node::File(found) = &mut node {
             found.look_again()?; // it may have been truncated
         }

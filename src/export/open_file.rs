@@ -12,13 +12,17 @@ use rustix::fs::OFlags;
 use super::fd_budget::FdSlot;
 use super::impersonate::Impersonation;
 use super::mounts::{Mount, reopen};
+use super::proof::{self, Admission};
 use super::sys;
 use super::tenant::Tenant;
 use super::tree::{Found, Node, Tree};
 use crate::sync::Mutex;
 use crate::telemetry::instruments::Held;
 use crate::telemetry::metrics as m;
-use crate::types::{Access, AccessMode, Attr, Caller, Errno, FileId, FileKind, InodeNo, OpenFlags};
+use crate::types::op;
+use crate::types::{
+    Access, AccessMode, Attr, Caller, Errno, FileId, FileKind, InodeNo, OpenFlags, OpenProof,
+};
 
 /// An open file or directory. Clones share it; it is closed when the last is dropped.
 #[derive(Debug, Clone)]
@@ -42,6 +46,18 @@ pub(super) struct Opened {
     _counted: Held,
 }
 
+/// How a file is to be opened: for whom, what for, and who owns the open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening<'a> {
+    pub(super) tree: &'a Arc<Tree>,
+    pub(super) tenant: &'a Arc<Tenant>,
+    pub(super) caller: &'a Caller,
+    pub(super) access: Access,
+    pub(super) flags: OpenFlags,
+    /// Shows that it was open before.
+    pub(super) proof: Option<&'a OpenProof>,
+}
+
 /// The serial number of the next open.
 static SERIALS: AtomicU64 = AtomicU64::new(1);
 
@@ -54,75 +70,65 @@ pub(super) enum Body {
     Barred(Attr),
 }
 
-// === impl OpenFile ===
+// === impl Opening ===
 
-impl OpenFile {
-    /// Opens what an O_PATH descriptor has found, with the caller's rights.
+impl Opening<'_> {
+    /// Opens what an O_PATH descriptor has found, with the caller's rights, or with those that it has
+    /// proven to have had.
     ///
     /// # Errors
     /// Those of open(2); ENXIO for a FIFO, socket or device: those are local objects of each node.
-    pub(super) fn open(
-        tree: &Arc<Tree>,
-        caller: &Caller,
-        node: &Node,
-        access: Access,
-        flags: OpenFlags,
-        tenant: &Arc<Tenant>,
-    ) -> Result<Self, Errno> {
-        let slot = tenant.budget.take()?;
+    pub(super) fn open(&self, node: &Node) -> Result<OpenFile, Errno> {
+        let slot = self.tenant.budget.take()?;
         let body = match node {
-            Node::Barred(_) if access.writes() => return Err(Errno::IsDir),
-            Node::Barred(_) => Body::Barred(tree.attr(node)?),
+            Node::Barred(_) if self.access.writes() => return Err(Errno::IsDir),
+            Node::Barred(_) => Body::Barred(self.tree.attr(node)?),
             Node::File(found) => {
-                let fd = Arc::new(open_found(caller, found, access, flags)?);
-                Body::of(found, fd)?
+                let proven = self.is_proven(&self.tree.file_id(node)?);
+                let fd = open_found(self.caller, found, self.access, self.flags, proven)?;
+                Body::of(found, Arc::new(fd))?
             }
         };
-        Self::new(tree, caller, node, access, flags, tenant, (body, slot))
+        self.finish(node, body, slot)
     }
 
     /// Takes over a file that was just created.
-    pub(super) fn created(
-        tree: &Arc<Tree>,
-        caller: &Caller,
-        node: &Node,
-        access: Access,
-        flags: OpenFlags,
-        tenant: &Arc<Tenant>,
-        (fd, slot): (OwnedFd, FdSlot),
-    ) -> Result<Self, Errno> {
-        Self::new(tree, caller, node, access, flags, tenant, (Body::File(Arc::new(fd)), slot))
+    pub(super) fn take(&self, node: &Node, fd: OwnedFd, slot: FdSlot) -> Result<OpenFile, Errno> {
+        self.finish(node, Body::File(Arc::new(fd)), slot)
     }
 
-    fn new(
-        tree: &Arc<Tree>,
-        caller: &Caller,
-        node: &Node,
-        access: Access,
-        flags: OpenFlags,
-        tenant: &Arc<Tenant>,
-        (body, slot): (Body, FdSlot),
-    ) -> Result<Self, Errno> {
-        let file = tree.file_id(node)?;
+    fn is_proven(&self, file: &FileId) -> bool {
+        let Self { access, flags, .. } = *self;
+        let admission =
+            Admission { file, access, flags, uid: self.caller.uid, holder: self.tenant.holder };
+        self.proof.is_some_and(|proof| admission.is_proven_by(proof, &self.tree.seal))
+    }
+
+    fn finish(&self, node: &Node, body: Body, slot: FdSlot) -> Result<OpenFile, Errno> {
+        let file = self.tree.file_id(node)?;
         if let Body::File(fd) | Body::Directory(fd, _) = &body {
-            tree.opens.note(&file, fd);
+            self.tree.opens.note(&file, fd);
         }
-        Ok(Self(Arc::new(Opened {
+        Ok(OpenFile(Arc::new(Opened {
             serial: SERIALS.fetch_add(1, Ordering::Relaxed),
-            tree: Arc::clone(tree),
-            tenant: Arc::clone(tenant),
+            tree: Arc::clone(self.tree),
+            tenant: Arc::clone(self.tenant),
             file,
-            number: tree.number(node),
-            access,
-            flags,
-            opener: caller.clone(),
+            number: self.tree.number(node),
+            access: self.access,
+            flags: self.flags,
+            opener: self.caller.clone(),
             position: Mutex::new(()),
             body,
             _slot: slot,
             _counted: m::SERVER_OPENS.hold(),
         })))
     }
+}
 
+// === impl OpenFile ===
+
+impl OpenFile {
     /// The file's id.
     pub fn file(&self) -> &FileId {
         &self.0.file
@@ -131,6 +137,23 @@ impl OpenFile {
     /// The file's number.
     pub fn number(&self) -> InodeNo {
         self.0.number
+    }
+
+    /// What an open is answered with that finds the file open already.
+    ///
+    /// # Errors
+    /// Those of looking at it.
+    pub fn opened(&self) -> Result<op::Opened, Errno> {
+        let entry = op::Entry { file: self.0.file.clone(), attr: self.attr()? };
+        Ok(op::Opened { entry, proof: self.proof() })
+    }
+
+    /// What opens it again after a restart.
+    pub(super) fn proof(&self) -> Option<OpenProof> {
+        let Opened { file, access, flags, opener, tenant, tree, .. } = &*self.0;
+        let (access, flags) = (*access, *flags);
+        let admission = Admission { file, access, flags, uid: opener.uid, holder: tenant.holder };
+        admission.prove(&tree.seal)
     }
 
     /// What it was opened for.
@@ -190,6 +213,7 @@ fn open_found(
     found: &Found,
     access: Access,
     flags: OpenFlags,
+    proven: bool,
 ) -> Result<OwnedFd, Errno> {
     let kind = found.kind()?;
     match kind {
@@ -202,6 +226,11 @@ fn open_found(
         FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
             return Err(Errno::NxIo);
         }
+    }
+    if proven {
+        // What may not be done to the file at all is refused still: it is immutable, or runs as a program.
+        let _as_before = Impersonation::begin(&proof::admitted(caller))?;
+        return reopen(found.as_fd(), kernel_flags(access, flags));
     }
     if kind == FileKind::Regular && is_execution(access, flags) {
         // To execute, a program needs x and not r; here its text must be read. So x is checked for the

@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::fd_budget::{FdBudget, FdSlot};
 use super::pinned::InodeKey;
 use crate::sync::Mutex;
-use crate::types::LockOwner;
+use crate::types::{LockOwner, NodeId};
 
 /// A session's share of the descriptors, and its lock owners: the same number of another session is
 /// another owner. When it is dropped, all its range locks are released.
 #[derive(Debug)]
 pub struct Tenant {
+    /// The peer whose session it is; `None` for the node itself.
+    pub(super) holder: Option<NodeId>,
     pub(super) budget: FdBudget,
     pub(super) owners: Mutex<HashMap<(InodeKey, LockOwner), Arc<Description>>>,
 }
@@ -38,9 +40,9 @@ pub(super) struct Description {
 // === impl Tenant ===
 
 impl Tenant {
-    /// A holder of at most `descriptors` of the budget.
-    pub fn new(budget: &FdBudget, descriptors: usize) -> Arc<Self> {
-        Arc::new(Self { budget: budget.part(descriptors), owners: Mutex::default() })
+    /// A holder of at most `descriptors` of the budget: this peer, or the node itself.
+    pub fn new(budget: &FdBudget, descriptors: usize, holder: Option<NodeId>) -> Arc<Self> {
+        Arc::new(Self { holder, budget: budget.part(descriptors), owners: Mutex::default() })
     }
 
     /// Releases the range locks of owners that locked through this open alone, which is closed for good.

@@ -44,7 +44,7 @@ fn a_file_is_made_written_listed_and_read() {
         access: Access::ReadWrite,
         flags: OpenFlags::empty(),
     };
-    let made = export.call(&caller, create, opens).unwrap();
+    let made = export.call(&caller, create, opens).unwrap().entry;
     let write = Write { open: OpenId::FIRST, offset: 0, data: (&b"hello"[..]).into() };
     assert_eq!(export.call(&caller, write, opens).unwrap().size, 5);
     let read = Read { open: OpenId::FIRST, offset: 1, size: 100 };
@@ -64,6 +64,7 @@ fn a_file_is_made_written_listed_and_read() {
         open,
         access: Access::Read,
         flags: OpenFlags::empty(),
+        proof: None,
     };
     export.call(&caller, open_root, opens).unwrap();
     let list = ReadDir { open, cookie: 0, limit: 100, attributes: true };

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use pem::{EncodeConfig, LineEnding, Pem};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
@@ -204,34 +205,11 @@ fn damaged(path: &Path) -> impl Fn(IdentityError) -> IdentityError {
 
 /// PEM of certificates, one after the other.
 pub(super) fn to_pem<'a>(chain: impl IntoIterator<Item = &'a CertificateDer<'static>>) -> String {
-    chain.into_iter().map(certificate_pem).collect()
-}
-
-fn certificate_pem(certificate: &CertificateDer<'static>) -> String {
-    let body = base64(certificate);
-    let lines = body.as_bytes().chunks(64).map(String::from_utf8_lossy);
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in lines {
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
-    text
-}
-
-/// Base64 with padding (RFC 4648 section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4_u32 {
-            let letter = ALPHABET[(bits >> (18 - 6 * i) & 63) as usize];
-            text.push(if i as usize <= group.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
+    let blocks: Vec<_> = chain
+        .into_iter()
+        .map(|certificate| Pem::new("CERTIFICATE", certificate.as_ref()))
+        .collect();
+    pem::encode_many_config(&blocks, EncodeConfig::new().set_line_ending(LineEnding::LF))
 }
 
 fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {

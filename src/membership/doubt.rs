@@ -37,10 +37,16 @@ const ASK_AGAIN_EVERY: Duration = Duration::from_secs(1);
 const ASK_LATER_EVERY: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(60);
 
-/// The nodes in doubt.
+/// How long a node is waited for whose host answers while gossip takes it for dead: its daemon restarts, or
+/// is back and the news of it is still under way. One that takes longer is down, whatever its host says.
+const RETURNS_WITHIN: Duration = Duration::from_secs(15);
+
+/// The nodes in doubt, and the opposite: those that a connection knows better of than gossip.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     open: HashMap<Tag, Doubt>,
+    /// Nodes whose hosts have answered since the nodes were last heard: when first.
+    answering: HashMap<Tag, Duration>,
 }
 
 #[derive(Debug)]
@@ -79,7 +85,28 @@ impl Doubts {
         !known
     }
 
-    /// The node was heard. Whether that changes what is shown of it.
+    /// The node itself was heard. Whether that changes what is shown of it.
+    pub(super) fn heard(&mut self, node: Tag) -> bool {
+        let waited_for = self.answering.remove(&node).is_some();
+        self.settle(node) || waited_for
+    }
+
+    /// A connection was refused by the node's host.
+    pub(super) fn refused(&mut self, node: Tag, now: Duration) {
+        self.answering.entry(node).or_insert(now);
+    }
+
+    /// A connection was answered by the node, which gossip takes for dead.
+    pub(super) fn contradicted(&mut self, node: Tag, now: Duration) {
+        self.answering.insert(node, now);
+    }
+
+    /// Whether the node may come back, although gossip takes it for dead.
+    pub(super) fn may_return(&self, node: Tag, now: Duration) -> bool {
+        self.answering.get(&node).is_some_and(|since| now < *since + RETURNS_WITHIN)
+    }
+
+    /// A connection says that the node, or its host, is there. Whether that changes what is shown of it.
     pub(super) fn settle(&mut self, node: Tag) -> bool {
         self.open.remove(&node).is_some_and(|doubt| doubt.reach != Reach::Open)
     }
@@ -130,6 +157,18 @@ mod tests {
         let ms = Duration::from_millis;
         assert_eq!(changes, [(ms(400), Reach::Doubted), (ms(1_000), Reach::Lost)]);
         assert_eq!(doubts.reach(NODE), Reach::Lost);
+    }
+
+    #[test]
+    fn a_host_that_answers_is_waited_for_once() {
+        let (mut doubts, limit) = (Doubts::default(), RETURNS_WITHIN);
+        doubts.refused(NODE, Duration::ZERO);
+        doubts.refused(NODE, limit / 2);
+        assert!(doubts.may_return(NODE, limit - Duration::from_millis(1)));
+        assert!(!doubts.may_return(NODE, limit), "refusals do not add up");
+        doubts.contradicted(NODE, limit);
+        assert!(doubts.may_return(NODE, limit), "an answer of the node itself counts");
+        assert!(doubts.heard(NODE) && !doubts.may_return(NODE, limit) && !doubts.heard(NODE));
     }
 
     #[test]

@@ -83,6 +83,11 @@ pub struct LockOwner(pub u64);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct FileId(Bytes);
 
+/// Shows the node that gave it that it has let a file be opened, when the file is to be opened again
+/// after a restart of its mfsd. Opaque to everybody else.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct OpenProof(Bytes);
+
 // === impl InodeNo ===
 
 impl InodeNo {
@@ -114,6 +119,30 @@ impl fmt::Debug for FileId {
             (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)
         });
         write!(f, "FileId({:08x})", fingerprint >> 32)
+    }
+}
+
+// === impl OpenProof ===
+
+impl OpenProof {
+    /// Longest proof, bytes.
+    pub const MAX_LEN: usize = 64;
+
+    /// Takes the bytes that a server gave; `None` if they are empty or too long to be one.
+    pub fn from_bytes(bytes: Bytes) -> Option<Self> {
+        (!bytes.is_empty() && bytes.len() <= Self::MAX_LEN).then_some(Self(bytes))
+    }
+
+    /// The bytes, for the wire and for the server that made them.
+    pub const fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl fmt::Debug for OpenProof {
+    /// Nothing of it: it is a capability.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenProof")
     }
 }
 

@@ -21,8 +21,8 @@ pub use flags::{
     Access, AccessMode, FallocateMode, Leases, OpenFlags, RenameFlags, SeekWhence, SetXattrMode,
 };
 pub use ids::{
-    Epoch, ExportId, FileId, Incarnation, InodeNo, LockOwner, OpenId, RequestId, Sequence,
-    SessionId, Slot, Verifier,
+    Epoch, ExportId, FileId, Incarnation, InodeNo, LockOwner, OpenId, OpenProof, RequestId,
+    Sequence, SessionId, Slot, Verifier,
 };
 pub use name::{FileName, NameError, XattrName};
 pub use node::{NodeId, NodeIdError, NodeName, NodeNameError, NodeNumber};

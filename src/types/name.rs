@@ -29,6 +29,39 @@ pub enum NameError {
     Invalid,
 }
 
+/// What both kinds of name have in common, once each has been checked in its own way.
+macro_rules! names {
+    ($($name:ident,)+) => {$(
+        impl $name {
+            /// Checks and copies a name that the operating system gave.
+            pub fn from_os(name: &OsStr) -> Result<Self, NameError> {
+                Self::parse(Bytes::copy_from_slice(name.as_bytes()))
+            }
+
+            /// The bytes.
+            pub const fn as_bytes(&self) -> &Bytes {
+                &self.0
+            }
+
+            /// As the system calls take it.
+            pub fn as_os(&self) -> &OsStr {
+                OsStr::from_bytes(&self.0)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{:?}", self.as_os())
+            }
+        }
+    )+};
+}
+
+names! {
+    FileName,
+    XattrName,
+}
+
 // === impl FileName ===
 
 impl FileName {
@@ -44,27 +77,6 @@ impl FileName {
             return Err(NameError::Invalid);
         }
         Ok(Self(bytes))
-    }
-
-    /// Checks and copies a name that the operating system gave.
-    pub fn from_os(name: &OsStr) -> Result<Self, NameError> {
-        Self::parse(Bytes::copy_from_slice(name.as_bytes()))
-    }
-
-    /// The bytes.
-    pub const fn as_bytes(&self) -> &Bytes {
-        &self.0
-    }
-
-    /// As the system calls take it.
-    pub fn as_os(&self) -> &OsStr {
-        OsStr::from_bytes(&self.0)
-    }
-}
-
-impl std::fmt::Debug for FileName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.as_os())
     }
 }
 
@@ -82,27 +94,6 @@ impl XattrName {
             return Err(NameError::Invalid);
         }
         Ok(Self(bytes))
-    }
-
-    /// Checks and copies a name that the operating system gave.
-    pub fn from_os(name: &OsStr) -> Result<Self, NameError> {
-        Self::parse(Bytes::copy_from_slice(name.as_bytes()))
-    }
-
-    /// The bytes.
-    pub const fn as_bytes(&self) -> &Bytes {
-        &self.0
-    }
-
-    /// As the system calls take it.
-    pub fn as_os(&self) -> &OsStr {
-        OsStr::from_bytes(&self.0)
-    }
-}
-
-impl std::fmt::Debug for XattrName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.as_os())
     }
 }
 

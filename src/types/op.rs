@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::{
     Access, AccessMode, Attr, FallocateMode, FileId, FileKind, FileName, InodeNo, LockOwner,
-    OpenFlags, OpenId, RenameFlags, SeekWhence, SetAttr, SetXattrMode, StatFs, XattrName,
+    OpenFlags, OpenId, OpenProof, RenameFlags, SeekWhence, SetAttr, SetXattrMode, StatFs,
+    XattrName,
 };
 
 /// An operation whose success is an `Output`.
@@ -30,6 +31,15 @@ pub struct Entry {
     pub file: FileId,
     /// Its attributes.
     pub attr: Attr,
+}
+
+/// A file that was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The file, at the moment when it was opened.
+    pub entry: Entry,
+    /// What opens it again after a restart of its server, whatever its permissions are then.
+    pub proof: Option<OpenProof>,
 }
 
 /// One entry of a directory listing.
@@ -162,8 +172,8 @@ pub enum Outcome {
     Done(()),
     /// A file was found or made.
     Entry(Entry),
-    /// A file was made and opened.
-    Created(Entry),
+    /// A file was opened, or made and opened.
+    Opened(Opened),
     /// Attributes.
     Attr(Attr),
     /// The target of a symbolic link.
@@ -308,7 +318,10 @@ operations! {
         access: Access,
         /// The rest of the flags.
         flags: OpenFlags,
-    } -> Attr(Attr);
+        /// Shows that it was open before, in the same way and for the same caller: it is opened again
+        /// whatever its permissions are now. One that shows something else is worth nothing.
+        proof: Option<OpenProof>,
+    } -> Opened(Opened);
 
     /// Makes (or finds, without EXCLUSIVE) a regular file and opens it, as one step. Class: write on
     /// the directory. Not to be repeated.
@@ -325,7 +338,7 @@ operations! {
         access: Access,
         /// The rest of the flags.
         flags: OpenFlags,
-    } -> Created(Entry);
+    } -> Opened(Opened);
 
     /// Reads. Class: none. May be repeated.
     Read {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::error::{Malformed, Problem};
-use crate::types::{FileId, FileName, InodeNo, OpenId, Timestamp, XattrName};
+use crate::types::{FileId, FileName, InodeNo, OpenId, OpenProof, Timestamp, XattrName};
 
 /// Permission bits with set-uid, set-gid and sticky.
 const MODE_BITS: u32 = 0o7777;
@@ -23,6 +23,12 @@ pub(super) fn file(field: &'static str, bytes: &Bytes) -> Result<FileId, Malform
         return Err(Malformed::new(field, too_long));
     }
     FileId::from_bytes(Bytes::copy_from_slice(bytes)).ok_or(Malformed::new(field, too_long))
+}
+
+/// The proof of an open; empty is none. Copied, as a file id.
+pub(super) fn proof(field: &'static str, bytes: &Bytes) -> Result<Option<OpenProof>, Malformed> {
+    length_at_most(field, bytes.len(), OpenProof::MAX_LEN)?;
+    Ok(OpenProof::from_bytes(Bytes::copy_from_slice(bytes)))
 }
 
 pub(super) fn name(field: &'static str, bytes: Bytes) -> Result<FileName, Malformed> {

@@ -77,6 +77,7 @@ impl From<Operation> for Body {
                 open: o.open.get(),
                 access: value::encode_access(o.access),
                 flags: o.flags.bits(),
+                proof: value::encode_proof(o.proof),
             }),
             Operation::Create(o) => Self::Create(v1::Create {
                 parent: raw_file(&o.parent),
@@ -238,6 +239,7 @@ impl TryFrom<Body> for Operation {
                 open: field::open("open.open", o.open)?,
                 access: value::decode_access("open.access", o.access)?,
                 flags: field::flags("open.flags", o.flags)?,
+                proof: field::proof("open.proof", &o.proof)?,
             }
             .into(),
             Body::Create(o) => op::Create {

@@ -20,7 +20,7 @@ impl From<Outcome> for Body {
         match outcome {
             Outcome::Done(()) => Self::Done(v1::Done {}),
             Outcome::Entry(entry) => Self::Entry(entry.into()),
-            Outcome::Created(entry) => Self::Created(entry.into()),
+            Outcome::Opened(opened) => Self::Opened(opened.into()),
             Outcome::Attr(attr) => Self::Attr(attr.into()),
             Outcome::Target(target) => Self::Target(target),
             Outcome::Data(ReadData { data }) => Self::Data(data),
@@ -49,7 +49,7 @@ impl TryFrom<Body> for Outcome {
             }
             Body::Done(v1::Done {}) => Self::Done(()),
             Body::Entry(entry) => Self::Entry(entry.try_into()?),
-            Body::Created(entry) => Self::Created(entry.try_into()?),
+            Body::Opened(opened) => Self::Opened(opened.try_into()?),
             Body::Attr(attr) => Self::Attr(attr.try_into()?),
             Body::Target(target) => Self::Target(decode_target("reply.target", target)?),
             Body::Data(data) => {

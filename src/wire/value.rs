@@ -1,16 +1,17 @@
 //! Callers, attributes, entries, listings, locks.
 
+use bytes::Bytes;
 use mfs_proto::v1;
 use smallvec::SmallVec;
 
 use super::error::{Malformed, Problem};
 use super::field;
 use crate::types::op::{
-    DirEntry, Entry, HeldLock, Listing, LockFamily, LockKind, LockRange, ReadDir, Written,
+    DirEntry, Entry, HeldLock, Listing, LockFamily, LockKind, LockRange, Opened, ReadDir, Written,
 };
 use crate::types::{
-    Access, Attr, Caller, Capabilities, FileKind, SeekWhence, SetAttr, SetTime, SetXattrMode,
-    StatFs,
+    Access, Attr, Caller, Capabilities, FileKind, OpenProof, SeekWhence, SetAttr, SetTime,
+    SetXattrMode, StatFs,
 };
 
 /// Declares both directions of an enumeration from one table.
@@ -226,6 +227,28 @@ impl TryFrom<v1::Entry> for Entry {
             attr: entry.attr.ok_or(Malformed::missing("entry.attr"))?.try_into()?,
         })
     }
+}
+
+impl From<Opened> for v1::Opened {
+    fn from(opened: Opened) -> Self {
+        Self { entry: Some(opened.entry.into()), proof: encode_proof(opened.proof) }
+    }
+}
+
+impl TryFrom<v1::Opened> for Opened {
+    type Error = Malformed;
+
+    fn try_from(opened: v1::Opened) -> Result<Self, Malformed> {
+        Ok(Self {
+            entry: opened.entry.ok_or(Malformed::missing("opened.entry"))?.try_into()?,
+            proof: field::proof("opened.proof", &opened.proof)?,
+        })
+    }
+}
+
+/// Nothing is written for none.
+pub(super) fn encode_proof(proof: Option<OpenProof>) -> Bytes {
+    proof.map(|proof| proof.as_bytes().clone()).unwrap_or_default()
 }
 
 impl From<DirEntry> for v1::DirEntry {

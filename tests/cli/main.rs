@@ -3,5 +3,6 @@
 //! Everything runs inside a node without a cluster, so that nothing can happen to the machine.
 
 mod help;
+mod install;
 mod nonsense;
 mod surface;

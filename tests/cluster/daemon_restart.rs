@@ -1,4 +1,4 @@
-//! mfsd is killed and started again under load: opens, locks and half-done changes stand it.
+//! mfsd is killed, or stopped, and started again under load: opens, locks and half-done changes stand it.
 
 use std::time::Duration;
 
@@ -11,6 +11,15 @@ fn beside(node: Node<'_>, line: &str) -> std::process::Child {
 
 fn exists(node: Node<'_>, path: &str) -> bool {
     node.try_run(&format!("test -e {path}")).status.success()
+}
+
+/// Ends a node's daemon as `systemctl stop` does.
+fn stop_daemon(node: Node<'_>) {
+    // Inside the node there are its own processes only.
+    node.run("pkill -TERM -x mfsd");
+    eventually("the daemon has stopped", Duration::from_secs(20), || {
+        !node.try_run("pgrep -x mfsd").status.success()
+    });
 }
 
 /// What a loop of a test does while files beside it do not say otherwise.
@@ -47,7 +56,10 @@ fn under_restarts(cluster: &Cluster, body: &str) {
     for restart in 0..5 {
         let before = rounds();
         eventually("the worker goes on", Duration::from_secs(90), || {
-            assert!(worker.try_wait().unwrap().is_none(), "restart {restart}: the worker ended");
+            assert!(
+                worker.try_wait().expect("it is a child").is_none(),
+                "restart {restart}: the worker ended"
+            );
             rounds() > before + 5
         });
         if restart < 4 {
@@ -56,7 +68,7 @@ fn under_restarts(cluster: &Cluster, body: &str) {
         }
     }
     n1.run("touch /tmp/stop");
-    assert!(worker.wait().unwrap().success(), "an operation was answered wrongly");
+    assert!(worker.wait().expect("it is a child").success(), "an operation was answered wrongly");
 }
 
 /// Appends must not happen twice: each line is there exactly once, in order.
@@ -103,6 +115,11 @@ fn names_are_made_and_removed_once() {
 
 #[test]
 fn locks_are_held_on() {
+    locks_over(|n2| n2.kill_daemon());
+    locks_over(stop_daemon);
+}
+
+fn locks_over(end: impl Fn(Node<'_>)) {
     let cluster = Setup::nodes(2).up();
     let (n1, n2) = (cluster.node(1), cluster.node(2));
     n2.run("touch /data/f");
@@ -112,7 +129,7 @@ fn locks_are_held_on() {
     );
     eventually("the lock is held", Duration::from_secs(30), || exists(n1, "/tmp/held"));
     n2.refused("flock -n /data/f true");
-    n2.kill_daemon();
+    end(n2);
     n2.start();
     eventually("the lock is held again", Duration::from_secs(60), || {
         !n2.try_run("flock -n /data/f true").status.success()
@@ -121,7 +138,7 @@ fn locks_are_held_on() {
     assert_eq!(n1.run("flock -n /mfs/n2/data/f true || echo held"), "held");
     n2.refused("flock -n /data/f true");
     n1.run("touch /tmp/stop");
-    assert!(holder.wait().unwrap().success());
+    assert!(holder.wait().expect("it is a child").success());
     eventually("the lock is free", Duration::from_secs(30), || {
         n2.try_run("flock -n /data/f true").status.success()
     });
@@ -129,6 +146,11 @@ fn locks_are_held_on() {
 
 #[test]
 fn an_open_file_is_read_on() {
+    reading_over(|n2| n2.kill_daemon());
+    reading_over(stop_daemon);
+}
+
+fn reading_over(end: impl Fn(Node<'_>)) {
     let cluster = Setup::nodes(2).up();
     let (n1, n2) = (cluster.node(1), cluster.node(2));
     n2.run("seq 200000 >/data/f");
@@ -138,11 +160,59 @@ fn an_open_file_is_read_on() {
          while ! test -e /tmp/go; do sleep 0.05; done; cat <&3 >/tmp/b && touch /tmp/done",
     );
     eventually("the first bytes are read", Duration::from_secs(30), || exists(n1, "/tmp/begun"));
+    end(n2);
+    n2.start();
+    n1.run("touch /tmp/go");
+    assert!(reader.wait().expect("it is a child").success());
+    assert_eq!(n1.run("cat /tmp/a /tmp/b | cmp - /mfs/n2/data/f && echo same"), "same");
+}
+
+/// Permissions are decided when a file is opened, not when it is taken again: a program that made its
+/// file read-only (or gave it away) while it writes it goes on. Another that asks now is refused.
+#[test]
+fn a_file_made_read_only_is_written_on() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n2.run("mkdir -m 0777 /data/d && touch /data/d/foreign && chmod 0666 /data/d/foreign");
+    let write = |mode: &str, name: &str| {
+        format!(
+            "import os, time
+fd = os.open('/mfs/n2/data/d/{name}', os.O_CREAT | os.O_WRONLY, {mode})
+os.write(fd, b'before ')
+open('/tmp/{name}.open', 'w').close()
+while not os.path.exists('/tmp/go'): time.sleep(0.05)
+os.write(fd, b'after')
+os.fsync(fd)
+os.close(fd)
+try:
+    os.open('/mfs/n2/data/d/{name}', os.O_WRONLY)
+    raise SystemExit('opened anew')
+except PermissionError: pass"
+        )
+    };
+    let begin = |user: &str, mode: &str, name: &str| {
+        let privileges = [&format!("--reuid={user}"), "--regid=bin", "--clear-groups"];
+        let program = write(mode, name);
+        n1.command("setpriv").args(privileges).args(["python3", "-c", &program]).spawn()
+    };
+    let names = ["made", "changed", "foreign"];
+    let mut writers = [
+        begin("bin", "0o444", names[0]).expect("mfs lab exec starts"),
+        begin("bin", "0o644", names[1]).expect("mfs lab exec starts"),
+        begin("daemon", "0", names[2]).expect("mfs lab exec starts"),
+    ];
+    for name in names {
+        let open = format!("/tmp/{name}.open");
+        eventually("it is open", Duration::from_secs(30), || exists(n1, &open));
+    }
+    n2.run("cd /data/d && chmod 0444 changed && chown root changed foreign && chmod 0600 foreign");
     n2.kill_daemon();
     n2.start();
     n1.run("touch /tmp/go");
-    assert!(reader.wait().unwrap().success());
-    assert_eq!(n1.run("cat /tmp/a /tmp/b | cmp - /mfs/n2/data/f && echo same"), "same");
+    for (writer, name) in writers.iter_mut().zip(names) {
+        assert!(writer.wait().unwrap().success(), "the writer of {name} failed");
+        assert_eq!(n2.run(&format!("cat /data/d/{name}")), "before after");
+    }
 }
 
 /// A restart of the own mfsd does not disturb the mount: it dials the nodes itself.
@@ -150,12 +220,23 @@ fn an_open_file_is_read_on() {
 fn the_own_daemon_may_go() {
     let cluster = Setup::nodes(2).up();
     let n1 = cluster.node(1);
-    n1.run("exec 3</mfs/n2/etc/hostname; cat /mfs/n2/etc/hostname");
-    n1.kill_daemon();
-    assert_eq!(n1.run("ls /mfs && cat /mfs/n2/etc/hostname"), "n1\nn2\nn2");
-    n1.start();
-    assert_eq!(n1.run("cat /mfs/n1/etc/hostname"), "n1");
-    eventually("figures are there again", Duration::from_secs(20), || {
-        n1.try_run("mfs stats --json").status.success()
-    });
+    let ends: [fn(Node<'_>); 2] = [|node| node.kill_daemon(), stop_daemon];
+    for end in ends {
+        n1.run("rm -f /tmp/go /tmp/begun; seq 200000 >/mfs/n2/data/f");
+        let mut reader = beside(
+            n1,
+            "exec 3</mfs/n2/data/f 4>/mfs/n1/data/own && touch /tmp/begun &&
+             while ! test -e /tmp/go; do sleep 0.05; done; cat <&3 | cmp - /mfs/n2/data/f && echo on >&4",
+        );
+        eventually("the files are open", Duration::from_secs(30), || exists(n1, "/tmp/begun"));
+        end(n1);
+        assert_eq!(n1.run("ls /mfs && cat /mfs/n2/etc/hostname"), "n1\nn2\nn2");
+        n1.start();
+        assert_eq!(n1.run("cat /mfs/n1/etc/hostname && touch /tmp/go"), "n1");
+        assert!(reader.wait().expect("it is a child").success());
+        assert_eq!(n1.run("cat /data/own"), "on");
+        eventually("figures are there again", Duration::from_secs(20), || {
+            n1.try_run("mfs stats --json").status.success()
+        });
+    }
 }

@@ -20,6 +20,9 @@ fn the_line_of_fstab_behaves_as_for_any_file_system() {
         "[]\nn1\nn2"
     );
     assert_eq!(n1.run("mount -a && mount -a && findmnt -no TARGET -t fuse.mfs"), "/mfs");
+    // In / the word `mfs` is also a file's name, and mount(8), as systemd calls it there, takes it for that.
+    n1.run("umount /mfs && cd / && mount /mfs && mount -a && cd /root && mount -a");
+    assert_eq!(n1.run("findmnt -no SOURCE,TARGET -t fuse.mfs"), "mfs    /mfs");
     n1.run("umount /mfs");
     eventually("the mount's process ends with it", Duration::from_secs(20), || {
         n1.run("pgrep -c 'mfs-fuse|mount.mfs' || true") == "0"

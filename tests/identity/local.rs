@@ -24,6 +24,7 @@ fn an_ordinary_user_sees_and_changes_nothing() {
         &["token", "list"],
         &["token", "revoke", "00000000"],
         &["node", "remove", "n1"],
+        &["node", "renew"],
         &["leave", "--force"],
         &["join", &token, "127.0.0.1"],
         &["init"],

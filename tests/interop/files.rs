@@ -27,7 +27,8 @@ async fn a_file_is_made_written_read_listed_and_removed() {
         access: v1::Access::ReadWrite as i32,
         flags: 0,
     });
-    let Answer::Created(created) = stream.call(create, true).await else { panic!("not made") };
+    let Answer::Opened(opened) = stream.call(create, true).await else { panic!("not made") };
+    let created = opened.entry.expect("an entry");
     assert_eq!(created.attr.expect("attributes").mode, 0o644, "the umask is applied");
 
     let write = Ask::Write(v1::Write { open: 1, offset: 0, data: "hello, node".into() });
@@ -49,8 +50,9 @@ async fn a_file_is_made_written_read_listed_and_removed() {
         open: 2,
         access: v1::Access::Read as i32,
         flags: 0,
+        proof: bytes::Bytes::new(),
     });
-    assert!(matches!(stream.call(open, false).await, Answer::Attr(_)));
+    assert!(matches!(stream.call(open, false).await, Answer::Opened(_)));
     let list = Ask::ReadDir(v1::ReadDir { open: 2, cookie: 0, limit: 100, attributes: true });
     let Answer::Listing(listing) = stream.call(list, false).await else { panic!("not listed") };
     let names: Vec<_> = listing.entries.iter().map(|entry| &entry.name[..]).collect();

@@ -1,10 +1,11 @@
 //! `mfs demo` shows what it promises, and takes everything down: at its end, and when it is interrupted.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use mfs_tests::{Machine, binary, eventually};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// What is left of the lab of the demo that had this process id.
 fn left_of(demo: u32, before: &Machine) -> Vec<String> {
@@ -45,17 +46,41 @@ fn an_interrupted_demo_takes_its_lab_down() {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(output.any(|line| line.unwrap().starts_with(when)), "the demo shows {when:?}");
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::INT).unwrap();
+        // As Ctrl-C on a terminal: to all processes of the group, also those that the demo called.
+        let group = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process_group(group, Signal::INT).unwrap();
         // A pipe that is full would hold it up.
         output.for_each(drop);
         assert_eq!(child.wait().unwrap().code(), Some(130));
         assert_eq!(left_of(child.id(), &before), Vec::<String>::new());
     }
+}
+
+/// `mfs demo | head`: nobody reads any more.
+#[test]
+fn a_demo_that_nobody_reads_takes_its_lab_down() {
+    let before = Machine::look();
+    let mut child = Command::new(binary("mfs"))
+        .arg("demo")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(output.any(|line| line.unwrap().starts_with("--- 2.")));
+    drop(output);
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaints}");
+    assert!(complaints.contains("mfs: cannot print: Broken pipe"), "{complaints}");
+    assert_eq!(left_of(id, &before), Vec::<String>::new());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use mfs::export::{Abilities, ExportSettings, OpenMap};
 use mfs::types::{Access, Caller, Errno, OpenFlags};
 
-use crate::lab::{Lab, can_run, open_export};
+use crate::lab::{Lab, needs_root, open_export};
 
 /// What may be missing.
 pub(crate) const LESS: [Abilities; 3] = [
@@ -14,18 +14,15 @@ pub(crate) const LESS: [Abilities; 3] = [
 
 #[test]
 fn this_kernel_has_what_the_tests_rest_on() {
-    if can_run() {
-        assert_eq!(Abilities::probe(), Abilities::ALL);
-        assert!(Abilities::probe().missing().is_empty());
-        assert_eq!(LESS[2].missing().len(), 3);
-    }
+    needs_root();
+    assert_eq!(Abilities::probe(), Abilities::ALL);
+    assert!(Abilities::probe().missing().is_empty());
+    assert_eq!(LESS[2].missing().len(), 3);
 }
 
 #[test]
 fn files_are_made_found_and_read_without() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     for abilities in LESS {
         let lab = Lab::with(abilities, |settings| settings);
         let (root, caller) = (lab.root(), Caller::root());
@@ -49,9 +46,7 @@ fn files_are_made_found_and_read_without() {
 
 #[test]
 fn a_pinned_file_is_stale_after_a_restart_and_after_too_many_others() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::with(LESS[0], |settings| settings);
     let root = lab.root();
     for i in 0..400 {

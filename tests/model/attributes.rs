@@ -5,7 +5,7 @@ use mfs::types::{
     Access, Caller, Errno, OpenFlags, SetAttr, SetTime, SetXattrMode, Timestamp, XattrName,
 };
 
-use crate::lab::{Lab, can_run, open_id, user};
+use crate::lab::{Lab, needs_root, open_id, user};
 
 fn at(seconds: i64, nanos: u32) -> Option<SetTime> {
     Some(SetTime::To(Timestamp { seconds, nanos }))
@@ -13,9 +13,7 @@ fn at(seconds: i64, nanos: u32) -> Option<SetTime> {
 
 #[test]
 fn times_are_set_to_the_nanosecond_omitted_and_set_to_now() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("f"), b"x").unwrap();
     let file = lab.walk("f").unwrap().file;
@@ -44,9 +42,7 @@ fn times_are_set_to_the_nanosecond_omitted_and_set_to_now() {
 
 #[test]
 fn an_impossible_owner_is_not_no_change() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let root = lab.root();
     for (uid, gid) in [(Some(u32::MAX), None), (None, Some(u32::MAX))] {
@@ -57,9 +53,7 @@ fn an_impossible_owner_is_not_no_change() {
 
 #[test]
 fn an_unlinked_file_lives_on_through_its_open() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let (root, caller) = (lab.root(), Caller::root());
     let made = lab.create(&caller, &root, "f", 1, OpenFlags::EXCLUSIVE).unwrap();
@@ -94,9 +88,7 @@ fn an_unlinked_file_lives_on_through_its_open() {
 
 #[test]
 fn a_new_size_through_an_open_needs_only_that_it_writes() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let root = lab.root();
     let open_to_all = SetAttr { mode: Some(0o777), ..SetAttr::default() };
@@ -118,9 +110,7 @@ fn a_new_size_through_an_open_needs_only_that_it_writes() {
 
 #[test]
 fn a_link_says_what_it_was_made_to_say() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     use mfs::types::op::MakeSymlink;
     let lab = Lab::new();
     let make = |child: &str, target: &[u8]| {
@@ -143,9 +133,7 @@ fn a_link_says_what_it_was_made_to_say() {
 
 #[test]
 fn a_second_open_of_a_number_takes_the_place_of_the_first() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("a"), b"a").unwrap();
     std::fs::write(lab.path("b"), b"b").unwrap();
@@ -161,9 +149,7 @@ fn a_second_open_of_a_number_takes_the_place_of_the_first() {
 
 #[test]
 fn a_file_is_gone_also_while_its_number_is_given_to_another() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let (root, caller) = (lab.root(), Caller::root());
     let done = std::sync::atomic::AtomicBool::new(false);

@@ -15,7 +15,7 @@ use mfs::types::{
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::lab::{Lab, can_run, name, open_id};
+use crate::lab::{Lab, name, needs_root, open_id};
 use crate::oracle::Oracle;
 
 /// A path from the root; empty is the root.
@@ -224,8 +224,8 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
         Op::Open { at, slot, access, truncate } => {
             let mut flags = OpenFlags::empty();
             flags.set(OpenFlags::TRUNCATE, *truncate);
-            let open =
-                Open { file: file(at)?, open: open_id(*slot as u64), access: *access, flags };
+            let (file, open) = (file(at)?, open_id(*slot as u64));
+            let open = Open { file, open, access: *access, flags, proof: None };
             // A new open, not the repetition of the one that is in the slot.
             let old = mfs::export::Opens::find(&lab.opens, open.open);
             lab.call(caller, Release { open: open.open })?;
@@ -233,7 +233,7 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
             if let (Err(_), Some(old)) = (&opened, old) {
                 mfs::export::Opens::keep(&lab.opens, open.open, old)?;
             }
-            opened.map(Answer::from)
+            opened.map(|opened| Answer::from(opened.entry.attr))
         }
         Op::Create { at, slot, access, mode, exclusive, truncate } => {
             let mut flags = OpenFlags::empty();
@@ -242,7 +242,7 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
             let (parent, name) = parent(at)?;
             let open = open_id(*slot as u64);
             let create = Create { parent, name, open, mode: *mode, access: *access, flags };
-            lab.call(caller, create).map(entry)
+            lab.call(caller, create).map(|opened| entry(opened.entry))
         }
         Op::Read(slot, offset, size) => {
             let read = Read { open: open_id(*slot as u64), offset: *offset, size: *size };
@@ -274,14 +274,15 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
 fn list(lab: &Lab, caller: &Caller, directory: &mfs::types::FileId) -> Result {
     let open = open_id(1 << 40);
     let (access, flags) = (Access::Read, OpenFlags::empty());
-    let attr = lab.call(caller, Open { file: directory.clone(), open, access, flags });
+    let opened =
+        lab.call(caller, Open { file: directory.clone(), open, access, flags, proof: None });
     // open(2) with O_DIRECTORY says it before it asks for rights.
     let kind = lab.attr(directory)?.kind;
     if kind != FileKind::Directory {
         lab.call(caller, Release { open })?;
         return Err(Errno::NotDir);
     }
-    attr?;
+    opened?;
     let listing = lab.call(caller, ReadDir { open, cookie: 0, limit: 1000, attributes: true })?;
     lab.call(caller, Release { open })?;
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -431,9 +432,7 @@ fn run(ops: &[(usize, Op)], abilities: Abilities) -> std::result::Result<(), Tes
 
 #[test]
 fn an_export_answers_as_the_local_file_system_does() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let cases = std::env::var("MFS_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
     let config = ProptestConfig {
         cases,
@@ -451,9 +450,7 @@ fn an_export_answers_as_the_local_file_system_does() {
 
 #[test]
 fn an_export_answers_the_same_where_the_kernel_offers_less() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let config = ProptestConfig { cases: 25, failure_persistence: None, ..Default::default() };
     let of_user = (0_usize..3, op()).prop_map(|(user, op)| (user, op.shift_slot(user * 10)));
     let less = select(crate::abilities::LESS.to_vec());

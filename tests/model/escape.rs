@@ -6,7 +6,7 @@ use mfs::export::{Abilities, Export, ExportSettings, FdBudget};
 use mfs::types::op::{Link, MakeDir, RemoveDir, Rename, Unlink};
 use mfs::types::{Access, Caller, Errno, FileId, FileName, OpenFlags, RenameFlags, SetAttr};
 
-use crate::lab::{Lab, can_run, home, keys, name, open_export};
+use crate::lab::{Lab, home, keys, name, needs_root, open_export};
 use crate::sys;
 
 const SECRET: &[u8] = b"the key of the node";
@@ -28,9 +28,7 @@ fn with_state() -> Lab {
 
 #[test]
 fn forged_altered_and_cut_ids_are_stale() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("a"), b"x").unwrap();
     let id = lab.walk("a").unwrap().file;
@@ -50,9 +48,7 @@ fn forged_altered_and_cut_ids_are_stale() {
 
 #[test]
 fn an_id_outlives_a_restart_but_not_another_key_or_another_configuration() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("a"), b"x").unwrap();
     let id = lab.walk("a").unwrap();
@@ -77,9 +73,7 @@ fn an_id_outlives_a_restart_but_not_another_key_or_another_configuration() {
 
 #[test]
 fn no_link_is_followed_and_no_name_leads_up() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     symlink("/etc", lab.path("link")).unwrap();
     symlink("..", lab.path("up")).unwrap();
@@ -102,9 +96,7 @@ fn no_link_is_followed_and_no_name_leads_up() {
 
 #[test]
 fn fifos_sockets_and_devices_are_never_opened() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     sys::make_fifo(&lab.path("fifo"));
     let _listener = std::os::unix::net::UnixListener::bind(lab.path("socket")).unwrap();
@@ -127,9 +119,7 @@ fn fifos_sockets_and_devices_are_never_opened() {
 
 #[test]
 fn the_state_directory_looks_absent_by_every_way() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = with_state();
     let root = lab.root();
     assert_eq!(lab.names(&root), ["plain"]);
@@ -158,9 +148,7 @@ fn the_state_directory_looks_absent_by_every_way() {
 
 #[test]
 fn the_state_directory_cannot_be_moved_removed_or_replaced() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = with_state();
     let (root, caller) = (lab.root(), Caller::root());
     let rename = |from: &str, to: &str, flags| {
@@ -197,9 +185,7 @@ fn the_state_directory_cannot_be_moved_removed_or_replaced() {
 
 #[test]
 fn a_file_that_is_moved_into_the_state_directory_is_gone_for_those_who_knew_it() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = with_state();
     let known = lab.walk("plain").unwrap().file;
     assert!(lab.attr(&known).is_ok());
@@ -212,9 +198,7 @@ fn a_file_that_is_moved_into_the_state_directory_is_gone_for_those_who_knew_it()
 
 #[test]
 fn a_hidden_path_is_hidden_while_it_is_replaced() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = with_state();
     let root = lab.root();
     for text in [&b"one"[..], b"two"] {
@@ -232,9 +216,7 @@ fn a_hidden_path_is_hidden_while_it_is_replaced() {
 
 #[test]
 fn a_number_reused_after_a_hidden_file_is_not_hidden() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = with_state();
     let (root, caller) = (lab.root(), Caller::root());
     for round in 0..50 {
@@ -252,9 +234,7 @@ fn a_number_reused_after_a_hidden_file_is_not_hidden() {
 
 #[test]
 fn the_number_of_descriptors_is_bounded() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("a"), b"x").unwrap();
     let file = lab.walk("a").unwrap().file;
@@ -273,9 +253,7 @@ fn the_number_of_descriptors_is_bounded() {
 
 #[test]
 fn sizes_and_offsets_beyond_reason_are_answered_not_obeyed() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let (root, caller) = (lab.root(), Caller::root());
     lab.create(&caller, &root, "a", 1, OpenFlags::empty()).unwrap();
@@ -297,9 +275,7 @@ fn sizes_and_offsets_beyond_reason_are_answered_not_obeyed() {
 
 #[test]
 fn the_flag_for_execution_opens_nothing_but_programs_for_reading() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let (root, caller) = (lab.root(), crate::lab::user(1001));
     let mode = |bits| SetAttr { mode: Some(bits), ..SetAttr::default() };
@@ -325,9 +301,7 @@ fn the_flag_for_execution_opens_nothing_but_programs_for_reading() {
 
 #[test]
 fn a_read_only_export_changes_nothing() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::with(Abilities::ALL, |mut settings| {
         settings.read_only = true;
         settings

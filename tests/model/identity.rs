@@ -8,18 +8,16 @@ use mfs::types::{
 };
 use rustix::thread::CapabilitySet;
 
-use crate::lab::{Lab, can_run, name, user};
+use crate::lab::{Lab, name, needs_root, user};
 use crate::sys;
 
-fn mode(bits: u16) -> SetAttr {
+pub(crate) fn mode(bits: u16) -> SetAttr {
     SetAttr { mode: Some(bits), ..SetAttr::default() }
 }
 
 #[test]
 fn a_thread_is_itself_again_after_success_and_failure() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     lab.attr(&lab.root()).unwrap();
     lab.make_dir(&user(0), &lab.root(), "first").unwrap(); // from here on it has its own umask
@@ -41,9 +39,7 @@ fn a_thread_is_itself_again_after_success_and_failure() {
 
 #[test]
 fn a_failure_half_way_undoes_exactly_what_was_done() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     // May change groups and the group, but not the user: the failure comes at the third step.
     for missing in [CapabilitySet::SETUID, CapabilitySet::SETGID] {
         let lab = Lab::new();
@@ -65,9 +61,7 @@ fn a_failure_half_way_undoes_exactly_what_was_done() {
 
 #[test]
 fn files_belong_to_the_caller_and_have_its_umask() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let root = lab.root();
     lab.set(&Caller::root(), &root, mode(0o777)).unwrap();
@@ -85,9 +79,7 @@ fn files_belong_to_the_caller_and_have_its_umask() {
 
 #[test]
 fn a_default_acl_takes_the_place_of_the_umask() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let (root, caller) = (lab.root(), Caller { umask: 0o077, ..Caller::root() });
     let directory = lab.make_dir(&Caller::root(), &root, "d").unwrap().file;
@@ -129,9 +121,7 @@ fn a_default_acl_takes_the_place_of_the_umask() {
 
 #[test]
 fn rights_are_those_of_user_group_and_groups() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("f"), b"x").unwrap();
     let file = lab.walk("f").unwrap().file;
@@ -157,9 +147,7 @@ fn rights_are_those_of_user_group_and_groups() {
 
 #[test]
 fn a_caller_has_exactly_the_capabilities_it_says_and_may_have() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let root = lab.root();
     let device = MakeNode {
@@ -181,9 +169,7 @@ fn a_caller_has_exactly_the_capabilities_it_says_and_may_have() {
 
 #[test]
 fn root_is_squashed_unless_it_is_trusted() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     use mfs::export::Squash;
     let lab = |squash| {
         Lab::with(Abilities::ALL, |mut settings| {
@@ -212,9 +198,7 @@ fn root_is_squashed_unless_it_is_trusted() {
 
 #[test]
 fn a_program_can_be_executed_without_being_readable() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("f"), b"#!/bin/true\n").unwrap();
     let file = lab.walk("f").unwrap().file;
@@ -231,9 +215,7 @@ fn a_program_can_be_executed_without_being_readable() {
 
 #[test]
 fn what_a_user_writes_loses_its_set_id_bits() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let root = lab.root();
     lab.set(&Caller::root(), &root, mode(0o777)).unwrap();
@@ -259,9 +241,7 @@ fn what_a_user_writes_loses_its_set_id_bits() {
 
 #[test]
 fn a_directory_that_may_not_be_searched_is_closed_to_its_reader() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let root = lab.root();
     let directory = lab.make_dir(&Caller::root(), &root, "d").unwrap().file;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use mfs::types::{Access, Caller, FileKind, OpenFlags};
 
-use crate::lab::{Lab, can_run};
+use crate::lab::{Lab, needs_root};
 
 /// Lists everything in stretches of `limit`, opening the directory anew for each when told to.
 fn list_all(lab: &Lab, limit: u32, reopen: bool, mut between: impl FnMut(usize)) -> Vec<String> {
@@ -38,9 +38,7 @@ fn list_all(lab: &Lab, limit: u32, reopen: bool, mut between: impl FnMut(usize))
 
 #[test]
 fn every_name_comes_once_whatever_the_length_of_the_stretches() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let wanted: BTreeSet<String> = (0..2500).map(|i| format!("file-{i:04}")).collect();
     for name in &wanted {
@@ -55,9 +53,7 @@ fn every_name_comes_once_whatever_the_length_of_the_stretches() {
 
 #[test]
 fn names_that_stay_are_listed_once_while_others_come_and_go() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     let stay: BTreeSet<String> = (0..1500).map(|i| format!("stay-{i}")).collect();
     for name in &stay {
@@ -80,9 +76,7 @@ fn names_that_stay_are_listed_once_while_others_come_and_go() {
 
 #[test]
 fn a_listing_of_long_names_fits_in_a_message() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     for i in 0..4096 {
         std::fs::write(lab.path(&format!("{i:0255}")), b"").unwrap();
@@ -99,9 +93,7 @@ fn a_listing_of_long_names_fits_in_a_message() {
 
 #[test]
 fn kinds_are_told_without_attributes_too() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let lab = Lab::new();
     std::fs::write(lab.path("file"), b"").unwrap();
     std::fs::create_dir(lab.path("dir")).unwrap();

@@ -4,7 +4,7 @@ use mfs::export::{OpenMap, Opens};
 use mfs::types::op::{Flush, GetLock, HeldLock, LockFamily, LockKind, LockRange, Open, SetLock};
 use mfs::types::{Access, Caller, Errno, FileId, LockOwner, OpenFlags};
 
-use crate::lab::{Lab, can_run, open_id};
+use crate::lab::{Lab, needs_root, open_id};
 use crate::sys;
 
 const WHOLE: LockRange = LockRange::ALL;
@@ -20,8 +20,8 @@ impl<'a> Session<'a> {
     }
 
     fn open(&self, id: u64, file: &FileId, access: Access) {
-        let open =
-            Open { file: file.clone(), open: open_id(id), access, flags: OpenFlags::empty() };
+        let (file, open, flags) = (file.clone(), open_id(id), OpenFlags::empty());
+        let open = Open { file, open, access, flags, proof: None };
         self.lab.export.call(&Caller::root(), open, &self.opens).unwrap();
     }
 
@@ -53,9 +53,13 @@ impl<'a> Session<'a> {
     }
 }
 
-fn file(lab: &Lab) -> FileId {
+/// A lab with a file of 100 bytes.
+fn file() -> (Lab, FileId) {
+    needs_root();
+    let lab = Lab::new();
     std::fs::write(lab.path("f"), vec![0; 100]).unwrap();
-    lab.walk("f").unwrap().file
+    let file = lab.walk("f").unwrap().file;
+    (lab, file)
 }
 
 fn range(start: u64, end: u64) -> LockRange {
@@ -64,11 +68,7 @@ fn range(start: u64, end: u64) -> LockRange {
 
 #[test]
 fn owners_exclude_each_other_and_not_themselves() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let (lab, file) = file();
     let one = Session::new(&lab);
     one.open(1, &file, Access::ReadWrite);
     one.open(2, &file, Access::ReadWrite);
@@ -96,11 +96,7 @@ fn owners_exclude_each_other_and_not_themselves() {
 
 #[test]
 fn local_processes_and_peers_exclude_each_other() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let (lab, file) = file();
     let session = Session::new(&lab);
     session.open(1, &file, Access::ReadWrite);
     let local = std::fs::File::options().read(true).write(true).open(lab.path("f")).unwrap();
@@ -122,11 +118,7 @@ fn local_processes_and_peers_exclude_each_other() {
 
 #[test]
 fn the_open_decides_what_may_be_locked() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let (lab, file) = file();
     let session = Session::new(&lab);
     session.open(1, &file, Access::Read);
     session.open(2, &file, Access::Write);
@@ -139,11 +131,7 @@ fn the_open_decides_what_may_be_locked() {
 
 #[test]
 fn a_shared_lock_becomes_exclusive_without_a_gap() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let (lab, file) = file();
     let session = Session::new(&lab);
     session.open(1, &file, Access::Read);
     session.open(2, &file, Access::ReadWrite);
@@ -166,11 +154,7 @@ fn a_shared_lock_becomes_exclusive_without_a_gap() {
 
 #[test]
 fn an_owner_cannot_fill_the_kernel_with_locks() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::new();
-    let file = file(&lab);
+    let (lab, file) = file();
     let session = Session::new(&lab);
     session.open(1, &file, Access::ReadWrite);
     let lock = |i: u64, kind| session.lock(1, 7, kind, range(i * 2, i * 2));

@@ -8,7 +8,7 @@ use mfs::types::op::{CheckAccess, Link, StatFsOf};
 use mfs::types::{Access, AccessMode, Caller, Errno, FileKind, OpenFlags, SetAttr};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
-use crate::lab::{Lab, can_run, name, open_export};
+use crate::lab::{Lab, name, needs_root, open_export};
 use crate::sys;
 
 fn mount_new(kind: &str, at: &Path) {
@@ -18,9 +18,7 @@ fn mount_new(kind: &str, at: &Path) {
 
 /// Runs a test with all abilities, and without `openat2(2)`, each in a mount namespace of its own.
 fn in_own_mounts(test: fn(Lab)) {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     for openat2 in [true, false] {
         std::thread::spawn(move || {
             sys::own_mounts();
@@ -118,9 +116,7 @@ fn a_mount_that_is_read_only_stays_so_though_its_file_system_is_writable_elsewhe
 
 #[test]
 fn the_state_directory_is_hidden_behind_a_bind_mount() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     std::thread::spawn(|| {
         sys::own_mounts();
         let lab = Lab::with(Abilities::ALL, |mut settings| {
@@ -171,9 +167,7 @@ fn a_mount_that_nothing_uses_can_be_unmounted() {
 
 #[test]
 fn an_export_of_a_view_of_the_kernel_is_refused() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     use mfs::export::{Export, ExportError, ExportSettings, FdBudget};
     let open = |path: &str| {
         let settings = ExportSettings::of(path);

@@ -44,9 +44,9 @@ fn nanoseconds_arrive(place: &Place<'_>) {
 fn one_can_be_left_alone(place: &Place<'_>) {
     fs::write(place.at("f"), "a").unwrap();
     set(place, "f", (10, 20), (30, 40), AtFlags::empty());
-    set(place, "f", (0, UTIME_OMIT.into()), (50, 60), AtFlags::empty());
+    set(place, "f", (0, UTIME_OMIT), (50, 60), AtFlags::empty());
     assert_eq!(times(place, "f"), [(10, 20), (50, 60)]);
-    set(place, "f", (0, UTIME_NOW.into()), (0, UTIME_OMIT.into()), AtFlags::empty());
+    set(place, "f", (0, UTIME_NOW), (0, UTIME_OMIT), AtFlags::empty());
     let [access, change] = times(place, "f");
     assert!(access.0 > 1_700_000_000, "{access:?}");
     assert_eq!(change, (50, 60));

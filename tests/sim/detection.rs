@@ -140,6 +140,65 @@ fn a_node_whose_daemon_restarts_is_not_dead_because_connections_are_refused() {
     }
 }
 
+/// A daemon that needs longer to restart than gossip waits: who has its files in use, and finds that its host
+/// refuses connections, does not take it for dead for a quarter of a minute.
+#[test]
+fn a_daemon_that_restarts_slowly_is_not_dead_for_whom_its_host_refuses() {
+    for (seed, comes_back) in seeds().flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut world = World::formed(seed, 5);
+        world.run(Duration::from_secs(5));
+        world.kill(3);
+        for _ in 0..140 {
+            world.contact(0, 3, Contact::Refused);
+            world.run(Duration::from_millis(100));
+            let dead = world.state(0, 3) == Some(MemberState::Dead);
+            world.expect(!dead, "n1 waits for n4");
+        }
+        let dead = world.state(1, 3) == Some(MemberState::Dead);
+        world.expect(dead, "n2, which has nothing to do with n4, takes it for dead");
+        if comes_back {
+            world.restart(3);
+        }
+        for _ in 0..500 {
+            world.contact(0, 3, Contact::Refused);
+            world.run(Duration::from_millis(10));
+            let state = world.state(0, 3);
+            world.expect(!comes_back || state != Some(MemberState::Dead), "n4 is back");
+        }
+        let wanted = if comes_back { MemberState::Alive } else { MemberState::Dead };
+        let state = world.state(0, 3);
+        world.expect(state == Some(wanted), "it is back, or it was given up");
+    }
+}
+
+/// Gossip needs some tenths of a second to tell that a node is back; who has a connection knows it before.
+#[test]
+fn a_node_that_answers_is_not_dead_while_the_news_of_its_return_is_under_way() {
+    for seed in seeds() {
+        let mut world = World::formed(seed, 20);
+        world.run(Duration::from_secs(5));
+        // An answer before its death says nothing about it.
+        world.contact(0, 7, Contact::Answered);
+        world.kill(7);
+        world.run(Duration::from_secs(14));
+        let dead =
+            (0..20).filter(|n| *n != 7).all(|n| world.state(n, 7) == Some(MemberState::Dead));
+        world.expect(dead, "all take n8 for dead");
+        world.restart(7);
+        for other in (0..20).filter(|node| *node != 7) {
+            world.contact(other, 7, Contact::Answered);
+        }
+        for _ in 0..1_000 {
+            world.run(Duration::from_millis(1));
+            let dead = (0..20).any(|n| n != 7 && world.state(n, 7) == Some(MemberState::Dead));
+            world.expect(!dead, "whoever has an answer of n8 does not take it for dead");
+        }
+        let all = world.running();
+        let whole = world.run_for_until(Duration::from_secs(5), |w| w.all_see_each_other(&all));
+        world.expect(whole, "all see each other");
+    }
+}
+
 #[test]
 fn a_verdict_of_one_node_is_refuted_when_the_other_answers_again() {
     for seed in seeds() {

@@ -181,6 +181,26 @@ fn a_node_that_has_only_an_address_nobody_knows_is_found_by_its_beacon() {
     }
 }
 
+/// A newcomer's beacon names an address that cannot be reached from here, again and again, while gossip says
+/// that there is another member list: it is fetched from those that can be reached.
+#[test]
+fn news_is_fetched_although_whom_it_is_about_cannot_be_reached() {
+    for seed in seeds() {
+        let mut world = World::formed(seed, 5);
+        world.run(Duration::from_secs(10));
+        let new = world.add_node();
+        world.overhear(1, new);
+        world.set_roster(0, world.roster_of(0..=new));
+        for _ in 0..6 {
+            world.run(Duration::from_millis(700));
+            world.overhear(1, new);
+        }
+        let seen =
+            world.run_for_until(Duration::from_secs(30), |world| world.state(1, new).is_some());
+        world.expect(seen, "n2 has the new member list");
+    }
+}
+
 /// Lets a node join a cluster of `nodes`; the seconds until all see it.
 fn join_one(seed: u64, nodes: usize) -> f64 {
     let mut world = World::formed(seed, nodes);

@@ -264,6 +264,12 @@ impl World {
         self.step(at, Event::Roster(roster));
     }
 
+    /// A node hears the beacon of another, whether that runs or not.
+    pub(crate) fn overhear(&mut self, index: Index, of: Index) {
+        let (node, address) = (self.nodes[of].id, self.nodes[of].addresses[0]);
+        self.step(index, Event::Beacon { node, address });
+    }
+
     /// A new node starts, with the member list and the members that a peer gave it.
     pub(crate) fn join(&mut self, index: Index, by: Index) {
         self.tell(&format!("{} joins at {}", self.nodes[index].name, self.nodes[by].name));

@@ -1,6 +1,6 @@
 //! What must not pass: each rule that is written at a field, broken alone.
 
-use mfs::types::{Caller, FileId, FileName};
+use mfs::types::{Caller, FileId, FileName, OpenProof};
 use mfs::wire::{ClientMessage, MAX_IO, Malformed, Problem, ServerMessage, Undecodable};
 use mfs_proto::v1;
 use mfs_proto::v1::request::Body;
@@ -42,7 +42,13 @@ fn lookup(parent: bytes::Bytes, name: &[u8]) -> v1::Request {
 }
 
 fn open() -> v1::Open {
-    v1::Open { file: id(), open: 1, access: v1::Access::Read as i32, flags: 0 }
+    v1::Open {
+        file: id(),
+        open: 1,
+        access: v1::Access::Read as i32,
+        flags: 0,
+        proof: bytes::Bytes::new(),
+    }
 }
 
 fn set_lock() -> v1::SetLock {
@@ -153,6 +159,8 @@ fn numbers_beyond_their_range() {
         let list = v1::ReadDir { open: 1, cookie: 0, limit, attributes: false };
         names("read_dir.limit", around(Body::ReadDir(list), false));
     }
+    let proof = vec![0; OpenProof::MAX_LEN + 1].into();
+    names("open.proof", around(Body::Open(v1::Open { proof, ..open() }), false));
     let make = v1::MakeDir { parent: id(), name: "d".into(), mode: 0o10000 };
     names("make_dir.mode", around(Body::MakeDir(make), true));
     names("release.open", around(Body::Release(v1::Release { open: 0 }), false));

@@ -6,15 +6,15 @@ use bytes::Bytes;
 use mfs::types::op::{
     CheckAccess, CopyRange, Create, DirEntry, Entry, Fallocate, Flush, GetAttr, GetLock, GetXattr,
     HeldLock, Link, ListXattr, Listing, LockFamily, LockKind, LockRange, Lookup, MakeDir, MakeNode,
-    MakeSymlink, Open, Operation, Outcome, Read, ReadData, ReadDir, ReadLink, Release, RemoveDir,
-    RemoveXattr, Rename, Seek, SetAttributes, SetLock, SetXattr, StatFsOf, Sync, Unlink, Write,
-    Written,
+    MakeSymlink, Open, Opened, Operation, Outcome, Read, ReadData, ReadDir, ReadLink, Release,
+    RemoveDir, RemoveXattr, Rename, Seek, SetAttributes, SetLock, SetXattr, StatFsOf, Sync, Unlink,
+    Write, Written,
 };
 use mfs::types::{
     Access, AccessMode, Attr, Caller, Capabilities, Epoch, Errno, ExportId, FallocateMode, FileId,
     FileKind, FileName, Incarnation, InodeNo, Leases, LockOwner, NodeId, NodeName, NodeNumber,
-    OpenFlags, OpenId, RenameFlags, RequestId, SeekWhence, Sequence, SessionId, SetAttr, SetTime,
-    SetXattrMode, Slot, StatFs, Timestamp, Verifier, XattrName,
+    OpenFlags, OpenId, OpenProof, RenameFlags, RequestId, SeekWhence, Sequence, SessionId, SetAttr,
+    SetTime, SetXattrMode, Slot, StatFs, Timestamp, Verifier, XattrName,
 };
 use mfs::wire::{
     ClientMessage, Failure, Hello, Leased, MAX_IO, ProtocolCode, Purpose, Recall, Refusal, Reply,
@@ -248,13 +248,11 @@ fn namespace() -> impl Strategy<Value = Operation> {
         (at(), at(), rename_flags()).prop_map(|((parent, name), (new_parent, new_name), flags)| {
             Rename { parent, name, new_parent, new_name, flags }.into()
         }),
-        (file(), open(), access(), open_flags()).prop_map(|(file, open, access, flags)| Open {
-            file,
-            open,
-            access,
-            flags
-        }
-        .into()),
+        (file(), open(), access(), open_flags(), option::of(proof())).prop_map(
+            |(file, open, access, flags, proof)| {
+                Open { file, open, access, flags, proof }.into()
+            }
+        ),
         (at(), open(), mode(), access(), open_flags()).prop_map(
             |((parent, name), open, mode, access, flags)| {
                 Create { parent, name, open, mode, access, flags }.into()
@@ -348,13 +346,19 @@ fn locks() -> impl Strategy<Value = Operation> {
 
 // === answers ===
 
+fn proof() -> impl Strategy<Value = OpenProof> {
+    vec(any::<u8>(), 1..=OpenProof::MAX_LEN)
+        .prop_map(|bytes| OpenProof::from_bytes(bytes.into()).expect("not empty, not too long"))
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     let lock = (lock_kind(), range(), any::<i32>())
         .prop_map(|(kind, range, pid)| Outcome::Lock(HeldLock { kind, range, pid }));
     prop_oneof![
         Just(Outcome::Done(())),
         entry().prop_map(Outcome::Entry),
-        entry().prop_map(Outcome::Created),
+        (entry(), option::of(proof()))
+            .prop_map(|(entry, proof)| Outcome::Opened(Opened { entry, proof })),
         attr().prop_map(Outcome::Attr),
         target().prop_map(Outcome::Target),
         data().prop_map(|data| Outcome::Data(ReadData { data })),

@@ -271,7 +271,8 @@ impl OpenFile {
         let Opener::Here(here) = &self.opener else { return Ok(()) };
         let opening = here.opened.get_or_try_init(async || {
             let (file, access) = (here.file.clone(), self.access);
-            let open = op::Open { file, open: self.open, access, flags: OpenFlags::empty() };
+            let flags = OpenFlags::empty();
+            let open = op::Open { file, open: self.open, access, flags, proof: None };
             self.backing.call(&self.origin(asker), open).await.map(drop)
         });
         match opening.await {

@@ -55,16 +55,16 @@ impl MountedFs {
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::IsDir).await?;
         let open = place.backing.new_open();
-        let call = op::Open { file: place.file.clone(), open, access, flags };
+        let call = op::Open { file: place.file.clone(), open, access, flags, proof: None };
         if flags.contains(OpenFlags::TRUNCATE) {
             let own = self.change(place.node, place.home);
-            let answer = place.backing.call_leased(&origin, call).await;
+            let answer = place.backing.call_leased(&origin, call).await.map(attr_of);
             own.end_attr(since_boot(), &answer);
             answer.result?;
         } else {
             let cache = self.cache.node(place.node);
             let stamp = cache.stamp();
-            let answer = place.backing.call_leased(&origin, call).await;
+            let answer = place.backing.call_leased(&origin, call).await.map(attr_of);
             cache.note_attr(since_boot(), stamp, &answer);
             answer.result?;
         }
@@ -92,7 +92,7 @@ impl MountedFs {
         let parent = place.file.clone();
         let call = op::Create { parent, name: name.clone(), open, mode, access, flags };
         let own = self.change_name(&place, &name);
-        let answer = place.backing.call_leased(&origin, call).await;
+        let answer = place.backing.call_leased(&origin, call).await.map(|opened| opened.entry);
         own.end_made(since_boot(), place.home, &name, &answer);
         let entry = answer.result?;
         if in_magic {
@@ -427,6 +427,10 @@ fn is_due(attr: &Attr) -> bool {
     attr.atime <= attr.mtime
         || attr.atime <= attr.ctime
         || attr.atime.seconds.saturating_add(DAY) <= now
+}
+
+fn attr_of(opened: op::Opened) -> Attr {
+    opened.entry.attr
 }
 
 fn file_of(handle: &Handle) -> Result<&OpenFile, Errno> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use mfs::export::{Export, OpenFile, OpenMap, Opens, Pool};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics::MOUNT_DIRECT_OPERATIONS;
-use mfs::types::op::{self, Call, Create, Entry, Listing, Operation, Outcome};
+use mfs::types::op::{self, Call, Create, Entry, Listing, Opened, Operation, Outcome};
 use mfs::types::{Access, Caller, Errno, FileId, OpenFlags, OpenId};
 
 use super::backing::{Origin, Terms};
@@ -205,9 +205,10 @@ impl Local {
     ) -> Result<Outcome, Errno> {
         let (open, access, flags) = (create.open, create.access, create.flags);
         let theirs = server.new_open();
-        let entry = server.call(origin, Create { open: theirs, ..create }).await?;
+        let Opened { entry, proof } =
+            server.call(origin, Create { open: theirs, ..create }).await?;
         let flags = flags - (OpenFlags::TRUNCATE | OpenFlags::EXCLUSIVE);
-        let again = op::Open { file: entry.file.clone(), open, access, flags };
+        let again = op::Open { file: entry.file.clone(), open, access, flags, proof: None };
         let mut opened = self.execute(origin.caller, Operation::Open(again.clone())).await;
         if opened == Err(Errno::Access) {
             // A file may be made read-only and yet be open for writing: mfsd has let the caller do so.
@@ -216,7 +217,7 @@ impl Local {
         // The file stays open at mfsd until it is open here, so that nobody can take it away between; and
         // as long as it is written to here.
         self.opened(server, origin, (open, theirs), access, opened.is_ok()).await;
-        opened.map(|_| Outcome::Created(entry))
+        opened.map(|_| Outcome::Opened(Opened { entry, proof }))
     }
 
     /// mfsd opens the file, too, and truncates it: until it is closed there, nobody remembers what it says.

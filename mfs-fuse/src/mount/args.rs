@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use mfs::config::paths;
 
@@ -23,6 +24,8 @@ pub(super) enum Request {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MountRequest {
     pub(super) config: MountConfig,
+    /// mount(8) took the source for a file of its directory, and cannot tell by it what is mounted.
+    pub(super) mistaken: bool,
     /// `-f`: everything but the mount itself.
     pub(super) fake: bool,
     /// `--foreground`: stay, log to standard error.
@@ -51,11 +54,14 @@ pub(super) fn usage() -> String {
     text
 }
 
-/// Understands a command line (without the program's name).
+/// Understands a command line (without the program's name), given in directory `here`.
 ///
 /// # Errors
 /// A sentence for the administrator.
-pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
+pub(super) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    here: Option<&Path>,
+) -> Result<Request, String> {
     let mut places = Vec::new();
     let mut words = Vec::new();
     let (mut fake, mut sloppy, mut foreground) = (false, false, false);
@@ -87,6 +93,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
     if source.is_empty() || source.as_bytes().contains(&0) {
         return Err("the source (first field of the fstab line) must not be empty".to_owned());
     }
+    let (source, mistaken) = first_field(source, here);
     let mut config = MountConfig {
         source,
         mountpoint: mountpoint.into(),
@@ -100,7 +107,19 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
     for words in &words {
         options::apply(&mut config, words, sloppy)?;
     }
-    Ok(Request::Mount(Box::new(MountRequest { config, fake, foreground })))
+    Ok(Request::Mount(Box::new(MountRequest { config, mistaken, fake, foreground })))
+}
+
+/// The first field of the fstab line, and whether mount(8) took it for something else: where its own
+/// directory has a file of this name, as `/` has for systemd and the line `mfs /mfs mfs`, it gives the
+/// file's path (mnt_resolve_spec of libmount 2.38). findmnt(8) would then show the path, and `mount -a`
+/// find no mount of the name.
+fn first_field(source: OsString, here: Option<&Path>) -> (OsString, bool) {
+    let path = Path::new(&source);
+    match path.file_name() {
+        Some(name) if path.is_absolute() && path.parent() == here => (name.to_owned(), true),
+        _ => (source, false),
+    }
 }
 
 fn text(words: &OsStr) -> Result<String, String> {
@@ -112,7 +131,7 @@ pub(super) mod tests {
     use super::*;
 
     fn of(words: &[&str]) -> Result<Request, String> {
-        parse(words.iter().map(OsString::from))
+        parse(words.iter().map(OsString::from), None)
     }
 
     /// A mount with nothing but defaults.
@@ -142,6 +161,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_source_that_mount_took_for_a_file_is_the_first_field_again() {
+        let of = |source: &str, here: &str| {
+            let (source, mistaken) = first_field(source.into(), Some(Path::new(here)));
+            (source.into_string().unwrap(), mistaken)
+        };
+        assert_eq!(of("/mfs", "/"), ("mfs".to_owned(), true));
+        assert_eq!(of("/home/mfs", "/home"), ("mfs".to_owned(), true));
+        for (source, here) in [("mfs", "/"), ("/mfs", "/root"), ("/", "/"), ("host:/mfs", "/")] {
+            assert_eq!(of(source, here), (source.to_owned(), false));
+        }
+        assert_eq!(first_field("/mfs".into(), None), ("/mfs".into(), false));
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         for words in [
             &[][..],
@@ -157,6 +190,6 @@ pub(super) mod tests {
             assert!(of(words).is_err(), "{words:?}");
         }
         let not_utf8 = OsStr::from_bytes(b"\xff").to_owned();
-        assert!(parse(["mfs".into(), "/a".into(), "-o".into(), not_utf8]).is_err());
+        assert!(parse(["mfs".into(), "/a".into(), "-o".into(), not_utf8], None).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::mount::MountFlags;
 
-/// A mount as asked for. Made by [`super::args`]; used by the session.
+/// A mount as asked for. Made by `args`; used by the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountConfig {
     /// First field of the fstab line; shown by findmnt(8) and df(1), otherwise without meaning.

@@ -12,7 +12,7 @@ mod options;
 mod sys;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -46,14 +46,11 @@ pub fn run(
     filter: Option<String>,
     serve: Serve,
 ) -> ExitCode {
-    let request = match args::parse(words) {
-        Ok(Request::Help) => {
-            print!("{}", args::usage());
-            return ExitCode::SUCCESS;
-        }
+    let here = std::env::current_dir().ok();
+    let request = match args::parse(words, here.as_deref()) {
+        Ok(Request::Help) => return print(&args::usage()),
         Ok(Request::Version) => {
-            println!("mount.mfs {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            return print(concat!("mount.mfs ", env!("CARGO_PKG_VERSION"), "\n"));
         }
         Ok(Request::Mount(request)) => *request,
         Err(why) => return fail(&Failure { status: WRONG_CALL, why }),
@@ -66,14 +63,34 @@ pub fn run(
     }
 }
 
+/// A reader that has seen enough, or a full disk, is no reason to panic.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(SYSTEM_ERROR),
+    }
+}
+
+fn tell(what: &str) {
+    // There is nowhere to tell that it cannot be told.
+    let _ = writeln!(io::stderr(), "mount.mfs: {what}");
+}
+
 fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("mount.mfs: {}", failure.why);
+    tell(&failure.why);
     ExitCode::from(failure.status)
 }
 
 fn mount(request: MountRequest, filter: &str, sink: Sink, serve: Serve) -> Result<(), Failure> {
-    let MountRequest { mut config, fake, foreground } = request;
+    let MountRequest { mut config, mistaken, fake, foreground } = request;
     check_machine()?;
+    if mistaken && mountpoint::is_mounted(&config.mountpoint) {
+        // What `mount -a` would have found out itself, had it understood the source.
+        if io::stderr().is_terminal() {
+            tell(&format!("{} is mounted already", config.mountpoint.display()));
+        }
+        return Ok(());
+    }
     config.mountpoint = mountpoint::prepare(&config.mountpoint)
         .map_err(|why| Failure { status: MOUNT_FAILED, why })?;
     if fake {
@@ -91,8 +108,8 @@ fn mount(request: MountRequest, filter: &str, sink: Sink, serve: Serve) -> Resul
     })?;
     match role {
         Role::Caller(Ok(())) => {
-            if std::io::stderr().is_terminal() && UnixStream::connect(&socket).is_err() {
-                eprintln!("mount.mfs: mounted; mfsd is not running: systemctl start mfsd");
+            if io::stderr().is_terminal() && UnixStream::connect(&socket).is_err() {
+                tell("mounted; mfsd is not running: systemctl start mfsd");
             }
             Ok(())
         }

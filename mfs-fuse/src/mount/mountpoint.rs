@@ -54,6 +54,13 @@ pub(super) fn prepare(place: &Path) -> Result<PathBuf, String> {
     Ok(resolved)
 }
 
+/// Whether a living mfs mount stands at the place.
+pub(super) fn is_mounted(place: &Path) -> bool {
+    let mounted =
+        |place: &Path| matches!(mounted_at(place), Ok(Some(name)) if name == FILE_SYSTEM_TYPE);
+    std::path::absolute(place).is_ok_and(|place| mounted(&place) && !is_dead(&place))
+}
+
 /// Type of the topmost mount exactly at this place.
 fn mounted_at(place: &Path) -> Result<Option<String>, String> {
     let table = std::fs::read("/proc/self/mountinfo")

@@ -7,7 +7,7 @@ use super::harness::{Data, Mounted};
 
 #[test]
 fn a_hundred_thousand_entries_are_each_listed_once() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     fs::create_dir(m.beside("many")).unwrap();
     for i in 0..100_000 {
         fs::File::create(m.beside(&format!("many/entry-{i}"))).unwrap();
@@ -20,7 +20,7 @@ fn a_hundred_thousand_entries_are_each_listed_once() {
 
 #[test]
 fn what_stays_while_others_go_is_listed() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     fs::create_dir(m.path("d")).unwrap();
     for i in 0..3_000 {
         fs::write(m.path(&format!("d/{i}")), "").unwrap();
@@ -44,7 +44,7 @@ fn what_stays_while_others_go_is_listed() {
 #[test]
 fn numbers_of_listing_and_stat_agree() {
     use std::os::unix::fs::{DirEntryExt, MetadataExt};
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     fs::write(m.path("f"), "").unwrap();
     fs::create_dir(m.path("d")).unwrap();
     for entry in fs::read_dir(m.path("")).unwrap().map(Result::unwrap) {

@@ -7,7 +7,7 @@ use super::harness::{Data, Mounted, sh, sh_as};
 
 #[test]
 fn the_nodes_are_listed_and_nothing_else_is() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     let mut names: Vec<_> = fs::read_dir(m.top())
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -23,7 +23,7 @@ fn the_nodes_are_listed_and_nothing_else_is() {
 
 #[test]
 fn numbers_and_per_process_entries_are_links() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     let link = |name: &str| fs::read_link(m.top().join(name)).unwrap().into_os_string();
     assert_eq!(link("301"), "n1");
     assert_eq!(link("302"), "n2");
@@ -38,7 +38,7 @@ fn numbers_and_per_process_entries_are_links() {
 
 #[test]
 fn a_node_that_cannot_be_reached_is_said_to_be_down() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     let down = fs::read_dir(m.top().join("n2")).unwrap_err();
     assert_eq!(down.raw_os_error(), Some(libc::EHOSTDOWN));
     let down = fs::metadata(m.top().join("n2/etc")).unwrap_err();
@@ -47,7 +47,7 @@ fn a_node_that_cannot_be_reached_is_said_to_be_down() {
 
 #[test]
 fn nothing_is_made_at_the_top_and_nothing_moves_between_nodes() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     let errno = |e: std::io::Error| e.raw_os_error();
     assert_eq!(fs::create_dir(m.top().join("new")).map_err(errno), Err(Some(libc::EPERM)));
     assert_eq!(fs::write(m.top().join("new"), "").map_err(errno), Err(Some(libc::EPERM)));
@@ -59,19 +59,16 @@ fn nothing_is_made_at_the_top_and_nothing_moves_between_nodes() {
 
 #[test]
 fn df_answers_at_once() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     assert_eq!(rustix::fs::statvfs(m.top()).unwrap().f_blocks, 0);
     assert!(rustix::fs::statvfs(m.path("")).unwrap().f_blocks > 0, "of the node's file system");
 }
 
 #[test]
 fn a_selection_is_for_the_own_processes() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     let top = m.top().display().to_string();
-    if sh("command -v setfattr >/dev/null").0 != 0 {
-        eprintln!("SKIPPED: setfattr is not installed (package attr)");
-        return;
-    }
+    assert_eq!(sh("command -v setfattr").0, 0, "needs setfattr (package attr)");
     let select = |node: &str| format!("setfattr -n system.mfs.selected -v \"$$ {node}\" {top}");
     let show = format!("readlink {top}/selected");
     let (_, text) =
@@ -85,7 +82,7 @@ fn a_selection_is_for_the_own_processes() {
 
 #[test]
 fn magic_makes_files_here_and_shows_them_to_their_maker() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     let magic = m.top().join("magic");
     fs::write(magic.join("made"), "by me").unwrap();
     assert_eq!(fs::read_to_string(m.beside("made")).unwrap(), "by me");
@@ -101,7 +98,7 @@ fn magic_makes_files_here_and_shows_them_to_their_maker() {
 
 #[test]
 fn the_figures_of_the_mount_are_an_attribute_of_its_root() {
-    let Some(m) = Mounted::new(Data::Asked) else { return };
+    let m = Mounted::new(Data::Asked);
     let mut value = vec![0; 1 << 16];
     let length = rustix::fs::getxattr(m.top(), "mfs.stats", &mut value[..]).unwrap();
     let text = String::from_utf8(value[..length].to_vec()).unwrap();

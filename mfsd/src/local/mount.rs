@@ -32,6 +32,10 @@ async fn tell(daemon: &Daemon, sender: &mpsc::Sender<Result<v1::MountState, Stat
     let mut nodes = daemon.watch_node();
     loop {
         let Some(node) = nodes.borrow_and_update().clone() else {
+            // A mount that heard of no node would drop its sessions, and every open file with them.
+            if daemon.is_stopping() {
+                return;
+            }
             let nothing = v1::MountState { version: version(), ..v1::MountState::default() };
             if sender.send(Ok(nothing)).await.is_err() || nodes.changed().await.is_err() {
                 return;

@@ -24,7 +24,7 @@ use tonic::transport::Server;
 use tracing::{info, warn};
 
 use crate::cluster::authority::Desk;
-use crate::cluster::driver::Membership;
+use crate::cluster::membership::Membership;
 use crate::cluster::renewal;
 use crate::connections::Connections;
 use crate::daemon::Daemon;

@@ -19,8 +19,8 @@ use tonic::service::interceptor::InterceptedService;
 use tracing::error;
 
 use super::{Files, Node, register, server};
-use crate::cluster::driver::{Membership, MembershipSettings};
 use crate::cluster::exchange::Exchanger;
+use crate::cluster::membership::{Membership, MembershipSettings};
 use crate::cluster::services;
 use crate::listener::{self, Door};
 use crate::peer;

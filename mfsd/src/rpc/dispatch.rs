@@ -10,7 +10,7 @@ use std::time::Instant;
 use mfs::clock;
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
-use mfs::types::op::{GetAttr, LockKind, Operation, Outcome, SetLock};
+use mfs::types::op::{Create, LockKind, Open, Operation, Outcome, SetLock};
 use mfs::types::{Caller, Epoch, Errno, InodeNo, Leases, OpenId, RequestId, Slot, Verifier};
 use mfs::wire::{Failure, ProtocolCode, Refusal, Request};
 
@@ -173,8 +173,7 @@ impl<T: Tree> Dispatch<T> {
         let executed =
             catch_unwind(AssertUnwindSafe(|| self.tree.execute(caller, operation, opens)));
         match executed {
-            Ok(Err(Errno::BadF)) => Err(opens.unknown().unwrap_or(Failure::File(Errno::BadF))),
-            Ok(result) => result.map_err(Failure::File),
+            Ok(result) => result.map_err(|errno| opens.failure(errno)),
             Err(panic) => {
                 tracing::error!(
                     "{name} failed inside mfsd, which is a bug: {}. Only this request gets EIO",
@@ -242,9 +241,7 @@ fn enter<T: Tree>(
             }
             return None;
         }
-        (Ok(Opening::Open), Operation::Open(open)) => {
-            // Opened by the first coming of this request: it wants to know of it, and nothing more.
-            *operation = GetAttr { file: open.file.clone(), open: Some(id) }.into();
+        (Ok(Opening::Open), Operation::Open(_)) => {
             return Some(Sink { to: recipient, opening: None });
         }
         (Ok(_), _) => Failure::Protocol(Refusal::new(
@@ -306,6 +303,7 @@ impl<T: Tree> Job<T> {
         let Some(job) = self.extend() else { return };
         match job.operation.clone() {
             Operation::SetLock(lock) => job.run_lock(lock),
+            Operation::Open(open) if job.sink.opening.is_none() => job.run_again(open.open),
             operation => job.run_once(operation),
         }
     }
@@ -361,26 +359,38 @@ impl<T: Tree> Job<T> {
         (answer, leases)
     }
 
+    /// An open of what the first coming of this request has opened: it wants to know of it, and nothing
+    /// more.
+    fn run_again(self, open: OpenId) {
+        let answer = self.opens().and_then(|opens| {
+            let file = opens.find(open).ok_or(Errno::BadF);
+            let opened = file.and_then(|file| self.dispatch.tree.opened(&file));
+            opened.map(Outcome::Opened).map_err(|errno| opens.failure(errno))
+        });
+        self.finish(answer, Executed::Yes);
+    }
+
     fn attempt(&self, operation: Operation) -> Answer {
+        self.dispatch.execute(&self.caller, operation, &self.opens()?)
+    }
+
+    fn opens(&self) -> Result<OpensOf<'_, T>, Failure> {
         let Some(tenant) = self.session.tenant.lock().clone() else {
             return Err(Failure::Protocol(Refusal::new(
                 ProtocolCode::UnknownSession,
                 "this session has ended: greet again",
             )));
         };
-        let opens = OpensOf { session: &self.session, tenant, unknown: Mutex::new(None) };
-        self.dispatch.execute(&self.caller, operation, &opens)
+        Ok(OpensOf { session: &self.session, tenant, unknown: Mutex::new(None) })
     }
 
     /// Notes which file was opened: locks that are waited for are queued by file.
     fn note(&self, answer: &Answer) {
         let (Ok(outcome), operation) = (answer, &self.operation) else { return };
         match (operation, outcome) {
-            (Operation::Open(open), Outcome::Attr(attr)) => {
-                self.session.opens.lock().identify(open.open, attr.ino);
-            }
-            (Operation::Create(create), Outcome::Created(entry)) => {
-                self.session.opens.lock().identify(create.open, entry.attr.ino);
+            (Operation::Open(Open { open, .. }), Outcome::Opened(opened))
+            | (Operation::Create(Create { open, .. }), Outcome::Opened(opened)) => {
+                self.session.opens.lock().identify(*open, opened.entry.attr.ino);
             }
             _ => {}
         }
@@ -480,13 +490,15 @@ impl Sink {
 // === impl OpensOf ===
 
 impl<T: Tree> OpensOf<'_, T> {
-    /// What to answer if a number was not found.
-    fn unknown(&self) -> Option<Failure> {
-        let id = (*self.unknown.lock())?;
-        Some(Failure::Protocol(Refusal::new(
-            ProtocolCode::UnknownOpen,
-            format!("this session has no open file {id}: open it again by its file id"),
-        )))
+    /// What to answer for an error: EBADF of a number that was not found is none of the file system's.
+    fn failure(&self, errno: Errno) -> Failure {
+        match *self.unknown.lock() {
+            Some(id) if errno == Errno::BadF => Failure::Protocol(Refusal::new(
+                ProtocolCode::UnknownOpen,
+                format!("this session has no open file {id}: open it again by its file id"),
+            )),
+            _ => Failure::File(errno),
+        }
     }
 }
 

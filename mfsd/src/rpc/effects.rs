@@ -202,7 +202,8 @@ impl<'a> Effects<'a> {
 /// The file that an answer names.
 pub(super) fn answered(outcome: &Outcome) -> Option<&Entry> {
     match outcome {
-        Outcome::Entry(entry) | Outcome::Created(entry) => Some(entry),
+        Outcome::Entry(entry) => Some(entry),
+        Outcome::Opened(opened) => Some(&opened.entry),
         _ => None,
     }
 }
@@ -269,7 +270,13 @@ mod tests {
     #[test]
     fn an_open_changes_if_it_truncates_or_lets_data_be_written_unseen() {
         let open = |access, flags| {
-            Operation::from(Open { file: file(b"a"), open: OpenId::FIRST, access, flags })
+            Operation::from(Open {
+                file: file(b"a"),
+                open: OpenId::FIRST,
+                access,
+                flags,
+                proof: None,
+            })
         };
         let truncating = OpenFlags::TRUNCATE;
         for (operation, local, changes, past) in [

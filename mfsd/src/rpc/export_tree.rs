@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mfs::export;
 use mfs::export::{Export, LocalChanges, OpenFile, Pool, Tenant, Watched};
-use mfs::types::op::{Entry, Operation, Outcome};
-use mfs::types::{Caller, Errno, FileId, FileName, InodeNo, OpenId};
+use mfs::types::op::{Entry, Opened, Operation, Outcome};
+use mfs::types::{Caller, Errno, FileId, FileName, InodeNo, NodeId, OpenId};
 
 use super::tree::{Opens, Tree};
 
@@ -43,8 +43,8 @@ impl Tree for ExportTree {
         self.export.root()
     }
 
-    fn tenant(&self) -> Arc<Tenant> {
-        Tenant::new(self.export.budget(), self.descriptors)
+    fn tenant(&self, peer: NodeId) -> Arc<Tenant> {
+        Tenant::new(self.export.budget(), self.descriptors, Some(peer))
     }
 
     fn vouch(&self, caller: Caller, trust_root: bool) -> Caller {
@@ -60,6 +60,10 @@ impl Tree for ExportTree {
         self.export.execute(caller, operation, &Seen(opens))
     }
 
+    fn opened(&self, file: &OpenFile) -> Result<Opened, Errno> {
+        file.opened()
+    }
+
     fn number_of(&self, file: &FileId) -> Option<InodeNo> {
         self.export.number_of(file)
     }
@@ -68,7 +72,7 @@ impl Tree for ExportTree {
         self.export.number_of_name(parent, name)
     }
 
-    fn opened(open: &OpenFile) -> (&FileId, InodeNo) {
+    fn file_of(open: &OpenFile) -> (&FileId, InodeNo) {
         (open.file(), open.number())
     }
 
@@ -124,5 +128,75 @@ impl export::Opens for Seen<'_> {
 
     fn tenant(&self) -> &Arc<Tenant> {
         self.0.tenant()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mfs::export::{ExportKeys, ExportSettings, FdBudget};
+    use mfs::sync::Mutex;
+    use mfs::types::op::Open;
+    use mfs::types::{Access, OpenFlags};
+
+    use super::*;
+
+    /// A session's opens that keeps the last.
+    struct Last {
+        tenant: Arc<Tenant>,
+        file: Mutex<Option<OpenFile>>,
+    }
+
+    impl Opens<ExportTree> for Last {
+        fn find(&self, _: OpenId) -> Option<OpenFile> {
+            self.file.lock().clone()
+        }
+
+        fn keep(&self, _: OpenId, file: OpenFile) -> Result<(), Errno> {
+            *self.file.lock() = Some(file);
+            Ok(())
+        }
+
+        fn forget(&self, _: OpenId) {}
+
+        fn tenant(&self) -> &Arc<Tenant> {
+            &self.tenant
+        }
+    }
+
+    fn peer(number: u8) -> NodeId {
+        NodeId::from_digest([number; 32])
+    }
+
+    /// What one node was let open, no other can take.
+    #[test]
+    fn a_proof_is_worth_nothing_in_the_hands_of_another_node() {
+        assert!(rustix::process::geteuid().is_root(), "needs root: run it by scripts/test");
+        let dir = tempfile::tempdir().unwrap();
+        let keys = ExportKeys { seal: [1; 32], inode_numbers: [2; 32] };
+        let settings = ExportSettings::of(dir.path());
+        let export = Export::open(&settings, &keys, peer(9), FdBudget::new(100)).unwrap();
+        let file = export.root().unwrap().file;
+        let tree = ExportTree::new(export, Pool::new(1), 10);
+        let open = |number, caller: &Caller, proof| {
+            let (access, flags) = (Access::Read, OpenFlags::empty());
+            let open = Open { file: file.clone(), open: OpenId::FIRST, access, flags, proof };
+            let opens = Last { tenant: tree.tenant(peer(number)), file: Mutex::default() };
+            match tree.execute(caller, open.into(), &opens)? {
+                Outcome::Opened(opened) => {
+                    let file = opens.find(OpenId::FIRST).expect("it was kept");
+                    assert_eq!(tree.opened(&file)?.proof, opened.proof, "each time the same");
+                    Ok(opened.proof)
+                }
+                other => panic!("not opened: {other:?}"),
+            }
+        };
+        let mode = |bits| std::os::unix::fs::PermissionsExt::from_mode(bits);
+        std::fs::set_permissions(dir.path(), mode(0o755)).unwrap();
+        let user = Caller::user(1001, 1001, &[]);
+        let proof = open(1, &user, None).unwrap();
+        std::fs::set_permissions(dir.path(), mode(0o700)).unwrap();
+        assert_eq!(open(1, &user, None), Err(Errno::Access));
+        assert_eq!(open(2, &user, proof.clone()), Err(Errno::Access));
+        assert_eq!(open(1, &user, proof.clone()), Ok(proof));
     }
 }

@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use mfs::export::{Changed, LocalChanges};
 use mfs::sync::{Condvar, Mutex};
-use mfs::types::op::{DirEntry, Entry, Listing, LockKind, Operation, Outcome, ReadData, Written};
+use mfs::types::op::{
+    DirEntry, Entry, Listing, LockKind, Opened, Operation, Outcome, ReadData, Written,
+};
 use mfs::types::{
-    Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, LockOwner, OpenId, Timestamp,
+    Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, LockOwner, NodeId, OpenId, OpenProof,
+    Timestamp,
 };
 
 use super::tree::{Opens, Tree};
@@ -39,6 +42,7 @@ pub(crate) struct FakeFile {
     id: FileId,
     ino: InodeNo,
     mode: Arc<AtomicUsize>,
+    name: Bytes,
     data: Arc<Mutex<Vec<u8>>>,
     lock: Arc<Mutex<Option<LockOwner>>>,
 }
@@ -132,7 +136,7 @@ impl FakeTree {
                 let ino = InodeNo::new(next).ok_or(Errno::Io)?;
                 let mode = Arc::new(AtomicUsize::new(0o644));
                 let (id, data, lock) = (id.clone(), Arc::default(), Arc::default());
-                let file = FakeFile { id, ino, mode, data, lock };
+                let file = FakeFile { id, ino, mode, name: name.clone(), data, lock };
                 files.insert(name.clone(), file.clone());
                 file
             }
@@ -157,6 +161,12 @@ impl FakeTree {
 }
 
 const ROOT_NUMBER: u64 = 2;
+
+/// As a real tree answers it: with something that is this file's.
+fn opened(entry: Entry) -> Opened {
+    let proof = OpenProof::from_bytes(entry.file.as_bytes().clone());
+    Opened { entry, proof }
+}
 
 fn attr(file: &FakeFile) -> Attr {
     let time = Timestamp::default();
@@ -198,7 +208,7 @@ impl Tree for FakeTree {
         self.0.files.lock().get(name.as_bytes()).map(|file| file.ino)
     }
 
-    fn opened(open: &FakeFile) -> (&FileId, InodeNo) {
+    fn file_of(open: &FakeFile) -> (&FileId, InodeNo) {
         (&open.id, open.ino)
     }
 
@@ -226,7 +236,7 @@ impl Tree for FakeTree {
         *self.0.wake.lock() = Some(wake);
     }
 
-    fn tenant(&self) -> Arc<()> {
+    fn tenant(&self, _peer: NodeId) -> Arc<()> {
         Arc::new(())
     }
 
@@ -247,12 +257,12 @@ impl Tree for FakeTree {
             Operation::Create(op) => {
                 let (entry, file) = self.entry(op.name.as_bytes(), true)?;
                 opens.keep(op.open, file)?;
-                Outcome::Created(entry)
+                Outcome::Opened(opened(entry))
             }
             Operation::Open(op) => {
                 let (entry, file) = self.entry(op.file.as_bytes(), false)?;
                 opens.keep(op.open, file)?;
-                Outcome::Attr(entry.attr)
+                Outcome::Opened(opened(entry))
             }
             Operation::GetAttr(op) => Outcome::Attr(self.entry(op.file.as_bytes(), false)?.0.attr),
             Operation::SetAttributes(op) => {
@@ -298,6 +308,10 @@ impl Tree for FakeTree {
             }
             _ => return Err(Errno::NoSys),
         })
+    }
+
+    fn opened(&self, file: &FakeFile) -> Result<Opened, Errno> {
+        Ok(opened(self.entry(&file.name, false)?.0))
     }
 
     fn spawn(&self, job: Box<dyn FnOnce() + Send>) {

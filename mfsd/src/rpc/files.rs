@@ -216,7 +216,7 @@ impl<T: Tree> FilesService<T> {
         let local = matches!(peer.origin, Origin::LocalMount);
         let owner = Owner { node: peer.node, local, incarnation: hello.incarnation };
         let (attachment, evicted) =
-            self.sessions.attach(owner, hello.session, || self.dispatch.tree.tenant())?;
+            self.sessions.attach(owner, hello.session, || self.dispatch.tree.tenant(peer.node))?;
         if let Some(evicted) = evicted {
             self.dispatch.coherence.cut(evicted.id);
             self.dispatch.close(&evicted);

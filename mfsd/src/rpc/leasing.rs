@@ -116,7 +116,7 @@ impl<T: Tree> Dispatch<T> {
             Subject::File(file) => self.tree.number_of(file),
             Subject::Open(open) => {
                 let open = session.opens.lock().find(open)?;
-                Some(T::opened(&open).1)
+                Some(T::file_of(&open).1)
             }
         }
     }
@@ -126,7 +126,7 @@ impl<T: Tree> Dispatch<T> {
             Subject::File(file) => Some(file.clone()),
             Subject::Open(open) => {
                 let open = session.opens.lock().find(open)?;
-                Some(T::opened(&open).0.clone())
+                Some(T::file_of(&open).0.clone())
             }
         }
     }

@@ -188,7 +188,7 @@ impl Mount {
             access: Access::ReadWrite,
             flags: OpenFlags::EXCLUSIVE | OpenFlags::APPEND,
         };
-        let file = self.call(create).await.map_err(|e| ("create", e))?.file;
+        let file = self.call(create).await.map_err(|e| ("create", e))?.entry.file;
         let result = self.fill(open, round).await;
         let released = self.call(Release { open }).await.map_err(|e| ("release", e));
         result.and(released)?;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mfs::export::LocalChanges;
-use mfs::types::op::{Entry, Operation, Outcome};
-use mfs::types::{Caller, Errno, FileId, FileName, InodeNo, OpenId};
+use mfs::types::op::{Entry, Opened, Operation, Outcome};
+use mfs::types::{Caller, Errno, FileId, FileName, InodeNo, NodeId, OpenId};
 
 /// A tree that executes operations; `mfs::export` in the daemon, something simpler in tests. All but
 /// `vouch`, `spawn`, `number_of`, `covers` and `is_watchable` may block.
@@ -21,8 +21,8 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// The root, for the greeting.
     fn root(&self) -> Result<Entry, Errno>;
 
-    /// A place for a new session.
-    fn tenant(&self) -> Arc<Self::Tenant>;
+    /// A place for a new session of `peer`.
+    fn tenant(&self, peer: NodeId) -> Arc<Self::Tenant>;
 
     /// The identity with which an operation is executed for `caller`: squashed, unless the peer's root is
     /// trusted.
@@ -44,7 +44,10 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     fn number_of_name(&self, parent: &FileId, name: &FileName) -> Option<InodeNo>;
 
     /// Which file is open, and its number.
-    fn opened(open: &Self::Open) -> (&FileId, InodeNo);
+    fn file_of(open: &Self::Open) -> (&FileId, InodeNo);
+
+    /// What the open of this file was answered with, once more.
+    fn opened(&self, file: &Self::Open) -> Result<Opened, Errno>;
 
     /// Whether local changes can be noticed anywhere.
     fn is_watchable(&self) -> bool;

@@ -4,6 +4,7 @@ mod cluster;
 mod demo;
 mod generate;
 mod lab;
+mod out;
 mod select;
 mod stats;
 
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("mfs: {error:#}");
+            out::tell(format_args!("mfs: {error:#}"));
             ExitCode::FAILURE
         }
     }

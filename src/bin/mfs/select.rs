@@ -8,7 +8,7 @@ use clap::Args as Arguments;
 use rustix::fs::{XattrFlags, setxattr};
 use rustix::io::Errno;
 
-use crate::stats;
+use crate::{out, stats};
 
 /// Arguments of `mfs select`.
 #[derive(Debug, Arguments)]
@@ -34,8 +34,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let node = match &args.node {
         None if !args.clear => {
-            println!("{}", target(first, "selected")?);
-            return Ok(ExitCode::SUCCESS);
+            return out::print(&(target(first, "selected")? + "\n"));
         }
         None => String::new(),
         Some(number) if number.bytes().all(|b| b.is_ascii_digit()) => target(first, number)?,

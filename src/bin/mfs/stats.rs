@@ -4,7 +4,6 @@
 //! figures, so that no third party need know which mounts exist.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +11,8 @@ use anyhow::Context;
 use mfs::net::local::{LocalClient, NodeStats};
 use mfs::telemetry::{Snapshot, Value};
 use serde::Serialize;
+
+use crate::out;
 
 /// The attribute of a mount's root that reads as the figures of the mount.
 const ATTRIBUTE: &str = "mfs.stats";
@@ -69,11 +70,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         figures.to_text(args.all)
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever read has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        written => written.map(|()| ExitCode::SUCCESS).context("cannot print"),
-    }
+    out::print(&text)
 }
 
 /// Asks the daemon and, for this node, the mounts.
@@ -90,7 +87,7 @@ fn gather(args: &Args) -> anyhow::Result<Figures> {
         Ok(stats) => Ok(Figures { daemon: Some(stats.into()), mounts }),
         // A mount outlives its daemon, and its figures then say why something hangs.
         Err(error) if !mounts.is_empty() => {
-            eprintln!("mfs: {error}");
+            out::tell(format_args!("mfs: {error}"));
             Ok(Figures { daemon: None, mounts })
         }
         Err(error) => Err(error.into()),

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::locks::{Held, HeldLocks};
-use crate::types::op::{Open, Operation, Outcome, SetLock};
-use crate::types::{Access, Caller, Errno, FileId, LockOwner, OpenFlags, OpenId};
+use crate::types::op::{Open, Opened, Operation, Outcome, SetLock};
+use crate::types::{Access, Caller, Errno, FileId, LockOwner, OpenFlags, OpenId, OpenProof};
 
 /// Whether an open can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) enum OpenState {
 #[derive(Debug)]
 struct Remembered {
     file: FileId,
+    /// Opens it again, whatever its permissions are then.
+    proof: Option<OpenProof>,
     caller: Arc<Caller>,
     access: Access,
     flags: OpenFlags,
@@ -92,11 +94,11 @@ impl Opens {
         sent_at: u64,
     ) {
         match (operation, outcome) {
-            (Operation::Open(o), _) => {
-                self.remember(o.open, o.file.clone(), caller, o.access, o.flags);
+            (Operation::Open(o), Outcome::Opened(opened)) => {
+                self.remember(o.open, opened, caller, o.access, o.flags);
             }
-            (Operation::Create(o), Outcome::Created(entry)) => {
-                self.remember(o.open, entry.file.clone(), caller, o.access, o.flags);
+            (Operation::Create(o), Outcome::Opened(opened)) => {
+                self.remember(o.open, opened, caller, o.access, o.flags);
             }
             (Operation::Write(o), _) => self.note_write(o.open),
             (Operation::Fallocate(o), _) => self.note_write(o.open),
@@ -146,7 +148,8 @@ impl Opens {
     pub(super) fn reopening(&self, open: OpenId) -> Option<(Arc<Caller>, Operation)> {
         let o = self.table.get(&open)?;
         let flags = o.flags - OpenFlags::TRUNCATE - OpenFlags::EXCLUSIVE;
-        let again = Open { file: o.file.clone(), open, access: o.access, flags };
+        let (file, proof) = (o.file.clone(), o.proof.clone());
+        let again = Open { file, open, access: o.access, flags, proof };
         Some((Arc::clone(&o.caller), again.into()))
     }
 
@@ -165,13 +168,14 @@ impl Opens {
     fn remember(
         &mut self,
         open: OpenId,
-        file: FileId,
+        opened: &Opened,
         caller: &Arc<Caller>,
         access: Access,
         flags: OpenFlags,
     ) {
         let remembered = Remembered {
-            file,
+            file: opened.entry.file.clone(),
+            proof: opened.proof.clone(),
             caller: Arc::clone(caller),
             access,
             flags,

@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use crate::client::session::nature;
 use crate::types::op::{
-    Entry, HeldLock, Listing, LockKind, Operation, Outcome, ReadData, SetLock, Written,
+    Entry, HeldLock, Listing, LockKind, Opened, Operation, Outcome, ReadData, SetLock, Written,
 };
 use crate::types::{
     Attr, Epoch, Errno, FileId, FileKind, InodeNo, Leases, LockOwner, NodeId, NodeName, NodeNumber,
-    OpenId, Sequence, SessionId, Slot, StatFs, Timestamp, Verifier,
+    OpenId, OpenProof, Sequence, SessionId, Slot, StatFs, Timestamp, Verifier,
 };
 use crate::wire::{Failure, ProtocolCode, Refusal, Reply, Request, ReturnLease, Welcome};
 
@@ -43,6 +43,15 @@ pub(crate) struct Server {
 
 pub(crate) fn file(name: &str) -> FileId {
     FileId::from_bytes(Bytes::copy_from_slice(name.as_bytes())).expect("short and not empty")
+}
+
+/// The proof with which every open is answered.
+pub(crate) fn proof() -> Option<OpenProof> {
+    OpenProof::from_bytes(Bytes::from_static(b"proof"))
+}
+
+fn opened(file: FileId) -> Opened {
+    Opened { entry: Entry { file, ..entry("opened") }, proof: proof() }
 }
 
 pub(crate) fn entry(name: &str) -> Entry {
@@ -195,11 +204,11 @@ impl Server {
                     return Err(Errno::Stale.into());
                 }
                 self.opens.insert(o.open, o.file.clone());
-                Outcome::Attr(entry("opened").attr)
+                Outcome::Opened(opened(o.file.clone()))
             }
             Operation::Create(o) => {
                 self.opens.insert(o.open, file("created"));
-                Outcome::Created(entry("created"))
+                Outcome::Opened(opened(file("created")))
             }
             Operation::Release(o) => {
                 self.opens.remove(&o.open);

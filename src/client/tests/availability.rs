@@ -42,7 +42,7 @@ impl World {
     async fn open(&self, number: u8) -> OpenId {
         let open = self.peers.new_open(self.id(number));
         let flags = OpenFlags::empty();
-        let call = Open { file: file("f"), open, access: Access::ReadWrite, flags };
+        let call = Open { file: file("f"), open, access: Access::ReadWrite, flags, proof: None };
         self.peers
             .call(self.id(number), &Caller::root(), call, &Patience::default())
             .await

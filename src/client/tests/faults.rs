@@ -60,7 +60,7 @@ fn every_operation() -> Vec<Operation> {
             flags: RenameFlags::empty(),
         }
         .into(),
-        Open { file: parent.clone(), open, access, flags }.into(),
+        Open { file: parent.clone(), open, access, flags, proof: None }.into(),
         Create { parent: parent.clone(), name: name.clone(), open, mode: 0, access, flags }.into(),
         Read { open, offset, size: 1 }.into(),
         Write { open, offset, data: Bytes::from_static(b"x") }.into(),
@@ -233,7 +233,8 @@ async fn a_call_that_is_dropped_leaves_nothing_open() {
     let patience = Patience::default();
     peers.root(node.id, &patience).await.unwrap();
     let open = peers.new_open(node.id);
-    let call = Open { file: file("f"), open, access: Access::Read, flags: OpenFlags::empty() };
+    let (access, flags) = (Access::Read, OpenFlags::empty());
+    let call = Open { file: file("f"), open, access, flags, proof: None };
     {
         let caller = Caller::root();
         let opening = peers.call(node.id, &caller, call, &patience);

@@ -43,7 +43,7 @@ impl Core {
         }
         metrics::GOSSIP_DATAGRAMS_RECEIVED.add_one();
         self.note_path(sender, from);
-        if self.doubts.settle(sender) {
+        if self.doubts.heard(sender) {
             self.actions.push_back(Action::Changed);
         }
         if self.roster.find(sender).is_none() {
@@ -309,13 +309,27 @@ impl Core {
                     self.ask(tag);
                 }
             }
-            // Its host answers: whether its daemon comes back is for the detector to see.
-            Contact::Answered | Contact::Refused => {
-                if self.doubts.settle(tag) {
-                    self.actions.push_back(Action::Changed);
+            Contact::Answered => {
+                // The news of its return is under way: who has a connection knows it already.
+                if self.is_down(tag) {
+                    self.doubts.contradicted(tag, self.now.elapsed);
                 }
+                self.doubts.settle(tag);
+                self.actions.push_back(Action::Changed);
+            }
+            // Its host answers: its daemon has some time to come back.
+            Contact::Refused => {
+                self.doubts.refused(tag, self.now.elapsed);
+                self.doubts.settle(tag);
+                self.actions.push_back(Action::Changed);
             }
         }
+    }
+
+    /// Whether the detector takes a node for dead.
+    fn is_down(&self, node: Tag) -> bool {
+        let mut known = self.detector.iter_membership_state();
+        known.any(|update| update.id().tag() == node && update.state() == State::Down)
     }
 
     /// Asks a doubted node, at all its addresses, whether it is there.

@@ -69,9 +69,14 @@ impl Core {
         if tag == self.tag {
             return MemberState::Alive;
         }
+        let unheard = self.now.elapsed >= known_from + UNHEARD_PATIENCE;
         match (heard, self.doubts.reach(tag)) {
-            (Some(State::Down), _) | (_, Reach::Lost) => MemberState::Dead,
-            (None, _) if self.now.elapsed >= known_from + UNHEARD_PATIENCE => MemberState::Dead,
+            (_, Reach::Lost) => MemberState::Dead,
+            (None | Some(State::Down), _) if self.doubts.may_return(tag, self.now.elapsed) => {
+                MemberState::Suspect
+            }
+            (Some(State::Down), _) => MemberState::Dead,
+            (None, _) if unheard => MemberState::Dead,
             (None | Some(State::Suspect), _) | (_, Reach::Doubted) => MemberState::Suspect,
             (Some(State::Alive), Reach::Open) => MemberState::Alive,
         }

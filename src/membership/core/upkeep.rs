@@ -71,7 +71,9 @@ pub(super) struct Upkeep {
 struct Exchange {
     running: bool,
     not_before: Duration,
-    /// With whom next, because of news.
+    /// There is a list that this node has not got yet.
+    news: bool,
+    /// From whom it was heard: with whom the next one is tried first.
     wanted: Option<(SocketAddr, Option<NodeId>)>,
     /// When the next one with a random member is due.
     periodic: Duration,
@@ -92,6 +94,7 @@ impl Upkeep {
             exchange: Exchange {
                 running: false,
                 not_before: now.elapsed,
+                news: false,
                 wanted: None,
                 periodic: now.elapsed + Duration::from_secs(EXCHANGE_PERIOD.0),
                 succeeded: false,
@@ -292,9 +295,12 @@ impl Core {
         }
     }
 
-    /// News: exchange lists with this node soon.
+    /// News: exchange lists soon, with this node, or with any if it cannot be reached.
     pub(super) fn want_exchange(&mut self, address: SocketAddr, peer: Option<NodeId>) {
-        self.upkeep.exchange.wanted = Some((address, peer));
+        self.upkeep.exchange.news = true;
+        if self.speaks(&address) {
+            self.upkeep.exchange.wanted = Some((address, peer));
+        }
         self.exchange_if_due();
     }
 
@@ -306,6 +312,8 @@ impl Core {
         exchange.running = false;
         if succeeded {
             exchange.succeeded = true;
+            // What was heard while this one ran is newer than what it brought.
+            exchange.news = exchange.wanted.is_some();
             exchange.failures = 0;
             exchange.not_before = now + EXCHANGE_GAP;
             exchange.periodic = now + Duration::from_secs(period);
@@ -323,7 +331,7 @@ impl Core {
             return;
         }
         let wanted = exchange.wanted.take();
-        let any = now >= exchange.periodic || !exchange.succeeded;
+        let any = now >= exchange.periodic || !exchange.succeeded || exchange.news;
         let partner = wanted.or_else(|| if any { self.exchange_partner() } else { None });
         if let Some((address, peer)) = partner {
             self.upkeep.exchange.running = true;
@@ -333,11 +341,12 @@ impl Core {
 
     /// A random member that is there; failing that, any member or seed.
     fn exchange_partner(&mut self) -> Option<(SocketAddr, Option<NodeId>)> {
-        let active: Vec<Endpoint> =
-            self.detector.iter_members().map(|update| *update.id()).collect();
-        if let Some(endpoint) = active.choose(&mut self.random) {
-            let peer = self.roster.find(endpoint.tag()).map(|node| node.id);
-            return Some((self.route(endpoint), peer));
+        let active: Vec<(SocketAddr, Tag)> = (self.detector.iter_members())
+            .map(|update| (self.route(update.id()), update.id().tag()))
+            .filter(|(address, _)| self.speaks(address))
+            .collect();
+        if let Some((address, tag)) = active.choose(&mut self.random) {
+            return Some((*address, self.roster.find(*tag).map(|node| node.id)));
         }
         let (me, seeds) = (self.me, self.upkeep.seeds.len());
         let others: Vec<NodeId> =

@@ -38,12 +38,10 @@ pub(crate) enum Data {
 pub(crate) const BOTH: [Data; 2] = [Data::Asked, Data::Passed];
 
 impl Mounted {
-    /// Mounts; `None`, with a word why, where a test cannot mount.
-    pub(crate) fn new(data: Data) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
-            eprintln!("SKIPPED: a real mount needs root and /dev/fuse");
-            return None;
-        }
+    /// Mounts.
+    pub(crate) fn new(data: Data) -> Self {
+        let can_mount = rustix::process::geteuid().is_root() && Path::new("/dev/fuse").exists();
+        assert!(can_mount, "a real mount needs root and /dev/fuse: run it by scripts/test");
         let dir = tempfile::Builder::new().prefix("mfs-kernel-").tempdir().expect("a directory");
         for name in ["tree", "mnt"] {
             std::fs::create_dir(dir.path().join(name)).expect("a directory");
@@ -73,7 +71,7 @@ impl Mounted {
             backing_files: data == Data::Passed,
         };
         let mount = KernelMount::begin(Arc::clone(&fs), &place, runtime.handle().clone());
-        Some(Self { dir, mount: Some(mount.expect("a mount")), runtime: Some(runtime) })
+        Self { dir, mount: Some(mount.expect("a mount")), runtime: Some(runtime) }
     }
 
     /// The top of the mount.

@@ -1,7 +1,7 @@
 //! Leases over real streams: granted with answers, asked back before a change is made.
 
 use mfs::lease::Touch;
-use mfs::types::op::{GetAttr, GetXattr, ReadDir, SetAttributes, Unlink};
+use mfs::types::op::{GetAttr, GetXattr, Opened, ReadDir, SetAttributes, Unlink};
 use mfs::types::{InodeNo, Leases, SetAttr, XattrName};
 use mfs::wire::{Recall, ReturnLease};
 
@@ -74,7 +74,7 @@ async fn daemon_with_file() -> (Daemon, InodeNo) {
 async fn daemon_of(daemon: Daemon) -> (Daemon, InodeNo) {
     let (mut maker, _) = daemon.greeted(None).await;
     let made = maker.call(create(FILE, 1)).await;
-    let Ok(Outcome::Created(entry)) = made else { panic!("not made: {made:?}") };
+    let Ok(Outcome::Opened(Opened { entry, .. })) = made else { panic!("not made: {made:?}") };
     maker.send(ClientMessage::Goodbye);
     assert_eq!(maker.receive().await, None);
     (daemon, entry.attr.ino)

@@ -199,7 +199,8 @@ fn create(name: &'static [u8], open: u64) -> Create {
 }
 
 fn open(name: &'static [u8], open: u64) -> Open {
-    Open { file: file(name), open: id(open), access: Access::Read, flags: OpenFlags::empty() }
+    let (access, flags) = (Access::Read, OpenFlags::empty());
+    Open { file: file(name), open: id(open), access, flags, proof: None }
 }
 
 fn write(open: u64, data: &'static [u8]) -> Write {
@@ -241,7 +242,7 @@ async fn files_are_made_written_and_found() {
     let daemon = daemon();
     let (mut client, welcome) = daemon.greeted(None).await;
     assert!(!welcome.resumed);
-    assert!(matches!(client.call(create(FILE, 1)).await, Ok(Outcome::Created(_))));
+    assert!(matches!(client.call(create(FILE, 1)).await, Ok(Outcome::Opened(_))));
     assert!(matches!(client.call(write(1, b"abc")).await, Ok(Outcome::Written(_))));
     assert!(matches!(client.call(lookup(FILE)).await, Ok(Outcome::Entry(_))));
     assert_eq!(client.call(lookup(b"none")).await, Err(Failure::File(Errno::NoEnt)));
@@ -281,7 +282,7 @@ async fn what_was_begun_is_finished_when_the_stream_breaks() {
     client.send(ClientMessage::Renew(RequestId::new(99).expect("not 0")));
     assert_eq!(client.reply().await.id.get(), 99);
     daemon.tree.let_slow_ones_go();
-    assert!(matches!(client.reply().await.result, Ok(Outcome::Created(_))));
+    assert!(matches!(client.reply().await.result, Ok(Outcome::Opened(_))));
     assert_eq!(daemon.tree.executed(), 1);
     client.next = 100;
     assert!(client.call(write(1, b"abc")).await.is_ok(), "the file is open");
@@ -292,10 +293,13 @@ async fn an_open_that_comes_again_is_one_open() {
     let daemon = daemon();
     let (mut client, _) = daemon.greeted(None).await;
     client.call(create(FILE, 1)).await.unwrap();
-    assert!(matches!(client.call(open(FILE, 2)).await, Ok(Outcome::Attr(_))));
-    assert!(matches!(client.call(open(FILE, 2)).await, Ok(Outcome::Attr(_))));
+    let first = client.call(open(FILE, 2)).await;
+    assert!(matches!(&first, Ok(Outcome::Opened(opened)) if opened.proof.is_some()));
+    let executed = daemon.tree.executed();
+    assert_eq!(client.call(open(FILE, 2)).await, first);
+    assert_eq!(daemon.tree.executed(), executed, "the file was not opened again");
     assert_eq!(client.call(open(b"none", 3)).await, Err(Failure::File(Errno::NoEnt)));
-    assert!(matches!(client.call(open(FILE, 3)).await, Ok(Outcome::Attr(_))));
+    assert!(matches!(client.call(open(FILE, 3)).await, Ok(Outcome::Opened(_))));
     let in_use = refused(client.call(create(FILE, 3)).await);
     assert_eq!(in_use.code, ProtocolCode::Malformed);
 }

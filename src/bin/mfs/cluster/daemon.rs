@@ -13,6 +13,7 @@ use mfs_proto::v1::local_client::LocalClient as Stub;
 use tonic::transport::Channel;
 
 use super::Daemon;
+use crate::out::tell;
 
 /// How long a daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,7 +66,7 @@ fn enable_at_boot(runtime: &Path) {
         && runtime == Path::new(paths::RUNTIME)
         && let Err(error) = systemctl(&["enable", "--quiet", "mfsd.service"])
     {
-        eprintln!("mfs: warning: mfsd runs, but will not start at boot: {error:#}");
+        tell(format_args!("mfs: warning: mfsd runs, but will not start at boot: {error:#}"));
     }
 }
 
@@ -111,10 +112,13 @@ fn spawn(runtime: &Path) -> anyhow::Result<std::process::Child> {
         })
 }
 
-/// mfsd in the directory of this command: what belongs together lies together.
+/// mfsd in the directory of this command, as it is built, or in the `sbin` beside its `bin`, as it is
+/// installed: what belongs together lies together, and root's PATH need not name it.
 fn beside_this() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok()?.with_file_name("mfsd");
-    program.is_file().then_some(program)
+    let this = std::env::current_exe().ok()?;
+    let here = this.parent()?;
+    let places = [here.join("mfsd"), here.join("../sbin/mfsd")];
+    places.into_iter().find(|program| program.is_file())
 }
 
 fn log_file(runtime: &Path) -> PathBuf {

@@ -8,7 +8,8 @@ use mfs::types::NodeNumber;
 use mfs_proto::v1;
 use serde::Serialize;
 
-use super::{Daemon, daemon, print, print_json, refused, span, trust_sentence};
+use super::{Daemon, daemon, refused, span, trust_sentence};
+use crate::out::{print, print_json};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]

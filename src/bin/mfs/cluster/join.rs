@@ -10,7 +10,8 @@ use mfs::types::NodeNumber;
 use mfs_proto::v1;
 use serde::{Deserialize, Serialize};
 
-use super::{Daemon, daemon, print, print_json, refused, trust_sentence, warn};
+use super::{Daemon, daemon, refused, trust_sentence, warn};
+use crate::out::{print, print_json};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]

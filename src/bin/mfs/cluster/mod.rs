@@ -4,21 +4,21 @@
 mod daemon;
 mod init;
 mod join;
+mod node;
 mod nodes;
-mod removal;
 mod span;
 mod token;
 
 use std::future::Future;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
 use mfs_proto::v1::local_client::LocalClient as Stub;
-use serde::Serialize;
 use tonic::transport::Channel;
+
+use crate::out;
 
 /// The commands of this module.
 #[derive(Debug, Subcommand)]
@@ -31,10 +31,10 @@ pub(crate) enum Command {
     Nodes(nodes::Args),
     /// Join tokens: make, list, revoke
     Token(token::Args),
-    /// Change the cluster's nodes
-    Node(removal::NodeArgs),
+    /// Remove a node, renew this one's certificate
+    Node(node::NodeArgs),
     /// Leave the cluster: this machine is a node no longer
-    Leave(removal::LeaveArgs),
+    Leave(node::LeaveArgs),
 }
 
 /// Where mfsd is asked.
@@ -58,8 +58,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Join(args) => block_on(join::run(args)),
         Command::Nodes(args) => block_on(nodes::run(args)),
         Command::Token(args) => block_on(token::run(args)),
-        Command::Node(args) => block_on(removal::run_node(args)),
-        Command::Leave(args) => block_on(removal::run_leave(args)),
+        Command::Node(args) => block_on(node::run_node(args)),
+        Command::Leave(args) => block_on(node::run_leave(args)),
     }
 }
 
@@ -85,23 +85,10 @@ fn refused(status: tonic::Status) -> anyhow::Error {
     mfs::net::local::LocalError::from(status).into()
 }
 
-/// Prints; a reader that has seen enough is no error.
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        written => written.map(|()| ExitCode::SUCCESS).context("cannot print"),
-    }
-}
-
-/// Prints as JSON, one object.
-fn print_json(value: &impl Serialize) -> anyhow::Result<ExitCode> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
-}
-
 /// Tells what a person should know, on standard error.
 fn warn(sentences: &[String]) {
     for sentence in sentences {
-        eprintln!("mfs: warning: {sentence}");
+        out::tell(format_args!("mfs: warning: {sentence}"));
     }
 }
 

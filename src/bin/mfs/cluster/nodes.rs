@@ -1,5 +1,6 @@
 //! `mfs nodes`: who is in the cluster, and how this node sees them.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -11,7 +12,8 @@ use mfs_proto::v1::local_client::LocalClient as Stub;
 use serde::Serialize;
 use tonic::transport::Channel;
 
-use super::{Daemon, print, print_json, refused, span};
+use super::{Daemon, refused, span};
+use crate::out::{print, print_json};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -79,6 +81,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return print_json(&answer);
     }
     let mut text = format!("{}\n", if args.verbose { long(&rows) } else { short(&rows) });
+    for sentence in apart(&rows) {
+        text += &format!("\n{sentence}\n");
+    }
     if args.verbose && !without.is_empty() {
         text += "\nThis machine goes without:\n";
         for sentence in without {
@@ -86,6 +91,28 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     print(&text)
+}
+
+/// A sentence on each node that has no address of a family that this one has: gossip tells of it, by way of
+/// others, but no connection can be made.
+fn apart(rows: &[Row]) -> Vec<String> {
+    let only = |row: &Row| match row.member.addresses.as_slice() {
+        all @ [_, ..] if all.iter().all(SocketAddr::is_ipv4) => Some("IPv4"),
+        all @ [_, ..] if all.iter().all(SocketAddr::is_ipv6) => Some("IPv6"),
+        _ => None,
+    };
+    let Some(own) = rows.iter().find(|row| row.me).and_then(only) else { return Vec::new() };
+    let other = |row| only(row).filter(|family| *family != own).map(|family| (row, family));
+    rows.iter()
+        .filter_map(other)
+        .map(|(row, family)| {
+            format!(
+                "{} cannot be reached from here: it has only {family} addresses, this node only {own}. \
+                 Give either an address of the other's kind.",
+                row.member.name
+            )
+        })
+        .collect()
 }
 
 fn short(rows: &[Row]) -> Table {

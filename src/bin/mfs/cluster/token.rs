@@ -8,7 +8,8 @@ use mfs_proto::v1;
 use serde::Serialize;
 
 use super::nodes::table;
-use super::{Daemon, print, print_json, refused, span};
+use super::{Daemon, refused, span};
+use crate::out::{print, print_json};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::out::{print, tell};
 use stage::Stage;
 
 /// The arguments of `mfs demo`.
@@ -28,19 +29,20 @@ pub(crate) fn run(_: Args) -> anyhow::Result<ExitCode> {
 async fn show() -> anyhow::Result<ExitCode> {
     let mut interrupts = Interrupts::listen()?;
     let stage = Stage::new();
+    // The interrupt first: what it ended on its way is no failure.
     let shown = tokio::select! {
-        shown = tour::run(&stage) => Some(shown),
+        biased;
         () = interrupts.any() => None,
+        shown = tour::run(&stage) => Some(shown),
     };
     let cleared = stage.clear().await;
     let Some(shown) = shown else {
-        eprintln!("\ninterrupted; the lab is taken down");
+        tell("\ninterrupted; the lab is taken down");
         return Ok(ExitCode::from(130));
     };
     shown?;
     cleared?;
-    println!("The lab is taken down; nothing of it is left.");
-    Ok(ExitCode::SUCCESS)
+    print("The lab is taken down; nothing of it is left.\n")
 }
 
 /// The signals that ask a program to end.

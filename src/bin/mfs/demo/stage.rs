@@ -8,6 +8,8 @@ use mfs::clock;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::out::line;
+
 /// A lab that is being shown.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -54,7 +56,7 @@ impl Stage {
     /// Brings the lab up. It goes with this process, however that ends.
     pub(super) async fn raise(&self, nodes: u16) -> anyhow::Result<()> {
         let (nodes, this) = (nodes.to_string(), std::process::id().to_string());
-        println!("$ mfs lab up --name {} --nodes {nodes}", self.lab);
+        line(format_args!("$ mfs lab up --name {} --nodes {nodes}", self.lab))?;
         let mut up = self.lab_command("up");
         up.args(["--nodes", &nodes, "--with-pid", &this]);
         let status = up.status().await.context("cannot call mfs lab")?;
@@ -76,7 +78,7 @@ impl Stage {
 
     /// Does something to a node from outside: `kill`, `start`, `partition`, ...
     pub(super) async fn act(&self, what: &str, node: &str) -> anyhow::Result<()> {
-        println!("$ mfs lab {what} {node}");
+        line(format_args!("$ mfs lab {what} {node}"))?;
         let status = self.lab_command(what).arg(node).status().await?;
         if !status.success() {
             bail!("mfs lab {what} {node} failed");
@@ -88,7 +90,7 @@ impl Stage {
     pub(super) async fn play(&self, scenes: &[Scene]) -> anyhow::Result<Vec<String>> {
         for scene in scenes {
             let shown = scene.input.map_or(scene.script, |(_, shown)| shown);
-            println!("{}$ {shown}", scene.node);
+            line(format_args!("{}$ {shown}", scene.node))?;
         }
         let mut all = tokio::task::JoinSet::new();
         for (place, &scene) in scenes.iter().enumerate() {
@@ -107,7 +109,7 @@ impl Stage {
                 Err(_) => patience(started)?,
             }
         }
-        said.iter().for_each(|said| print_some(said));
+        said.iter().try_for_each(|said| print_some(said))?;
         Ok(said)
     }
 
@@ -128,6 +130,9 @@ impl Stage {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("mfs").args(["lab", what, "--name", &self.lab]);
         command.stdin(Stdio::null()).kill_on_drop(true);
+        // A terminal's Ctrl-C is for the demo alone, which ends what it has begun; it would otherwise be
+        // a matter of luck whether the demo hears of it before its command has failed.
+        command.process_group(0);
         command
     }
 }
@@ -143,14 +148,14 @@ async fn output(mut command: Command, scene: Scene) -> anyhow::Result<String> {
     if output.status.success() {
         return Ok(said);
     }
-    print_some(&said);
-    print_some(&String::from_utf8_lossy(&output.stderr));
+    print_some(&said)?;
+    print_some(&String::from_utf8_lossy(&output.stderr))?;
     bail!("on {}, `{}` failed ({})", scene.node, scene.script, output.status)
 }
 
 fn patience(started: Instant) -> anyhow::Result<()> {
     let waited = clock::now().duration_since(started);
-    println!("    ... {} s", waited.as_secs());
+    line(format_args!("    ... {} s", waited.as_secs()))?;
     if waited > PATIENCE {
         bail!("nothing happens any more after {} s", PATIENCE.as_secs());
     }
@@ -158,11 +163,11 @@ fn patience(started: Instant) -> anyhow::Result<()> {
 }
 
 /// Prints the last lines of what a command said.
-fn print_some(said: &str) {
+fn print_some(said: &str) -> anyhow::Result<()> {
     let lines: Vec<&str> = said.lines().collect();
     let left_out = lines.len().saturating_sub(LINES);
     if left_out > 0 {
-        println!("    ... {left_out} lines");
+        line(format_args!("    ... {left_out} more above"))?;
     }
-    lines.iter().skip(left_out).for_each(|line| println!("    {line}"));
+    lines.iter().skip(left_out).try_for_each(|said| line(format_args!("    {said}")))
 }

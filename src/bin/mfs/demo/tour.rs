@@ -6,6 +6,7 @@ use anyhow::ensure;
 use mfs::clock;
 
 use super::stage::{Scene, Stage};
+use crate::out::line;
 
 /// Chapters that were shown, and how long each took.
 type Record = Vec<(&'static str, Duration)>;
@@ -20,9 +21,9 @@ pub(super) async fn run(stage: &Stage) -> anyhow::Result<()> {
     chapter(&mut record, "n3 clones a git repository of n1 and pushes to it", git(stage)).await?;
     chapter(&mut record, "n2 and n3 share a sqlite database of n1", database(stage)).await?;
     chapter(&mut record, "the power of n3 is cut, and comes back", power_cut(stage)).await?;
-    println!("\nWhat was shown:");
+    line("\nWhat was shown:")?;
     for (title, took) in &record {
-        println!("  {:6.1} s  {title}", took.as_secs_f64());
+        line(format_args!("  {:6.1} s  {title}", took.as_secs_f64()))?;
     }
     Ok(())
 }
@@ -32,7 +33,7 @@ async fn chapter(
     title: &'static str,
     scenes: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    println!("\n--- {}. {title} ---", record.len() + 1);
+    line(format_args!("\n--- {}. {title} ---", record.len() + 1))?;
     let started = clock::now();
     scenes.await?;
     record.push((title, clock::now().duration_since(started)));
@@ -42,7 +43,8 @@ async fn chapter(
 async fn cluster(stage: &Stage) -> anyhow::Result<()> {
     stage.raise(3).await?;
     stage.play_one(Scene::new("n1", "mfs nodes")).await?;
-    stage.play_one(Scene::new("n1", "cat /etc/fstab && ls -x /mfs && ls -x /mfs/n2")).await?;
+    stage.play_one(Scene::new("n1", "cat /etc/fstab")).await?;
+    stage.play_one(Scene::new("n1", "ls /mfs && ls -x /mfs/n2")).await?;
     let greeting = "echo 'hello from n1' >/mfs/n2/root/greeting";
     stage.play_one(Scene::new("n1", greeting)).await?;
     let read = stage.play_one(Scene::new("n2", "cat /root/greeting")).await?;
@@ -93,7 +95,7 @@ async fn database(stage: &Stage) -> anyhow::Result<()> {
     let sum = "sqlite3 /mfs/n1/data/demo.db 'select count(*), sum(n) from numbers'";
     let sum = stage.play_one(Scene::new("n3", sum)).await?;
     ensure!(sum.trim() == "10000|50005000", "n3 reads {sum:?}");
-    println!("(now n2 and n3 add to one counter at the same time)");
+    line("(now n2 and n3 add to one counter at the same time)")?;
     let add = "for i in $(seq 20); do sqlite3 -cmd '.timeout 60000' /mfs/n1/data/demo.db \
                'update counter set n = n + 1' || exit 1; done";
     stage.play(&[Scene::new("n2", add), Scene::new("n3", add)]).await?;

@@ -15,6 +15,7 @@ use super::names::LabNode;
 use super::process::Process;
 use super::state::Lab;
 use super::sys::{self, Arrived, Setup, Signals};
+use crate::out::tell;
 
 /// Ends of `mfs lab exec` itself, as far as they are not the command's: as those of env(1) and its like.
 const CANNOT_ENTER: u8 = 125;
@@ -73,7 +74,7 @@ pub(super) fn exec(
     match lab.and_then(|lab| run(&lab, node, command)) {
         Ok(code) => Ok(code),
         Err(error) => {
-            eprintln!("mfs: {error:#}");
+            tell(format_args!("mfs: {error:#}"));
             Ok(CANNOT_ENTER.into())
         }
     }
@@ -147,7 +148,7 @@ pub(super) fn enter(init: &Process) -> anyhow::Result<()> {
 
 /// Says that a command could not be started, and answers as a shell would.
 pub(super) fn refuse(program: &OsStr, error: &io::Error) -> ExitCode {
-    eprintln!("mfs: cannot run {}: {error}", program.display());
+    tell(format_args!("mfs: cannot run {}: {error}", program.display()));
     match error.kind() {
         io::ErrorKind::NotFound => NOT_FOUND.into(),
         _ => CANNOT_RUN.into(),

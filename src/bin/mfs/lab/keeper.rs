@@ -17,6 +17,7 @@ use super::root;
 use super::state::Home;
 use super::switch;
 use super::sys::{self, Setup};
+use crate::out::line;
 
 /// A keeper that takes the lab down as soon as this is dropped, even by the end of the process; until
 /// [`Leash::release`].
@@ -66,7 +67,7 @@ pub(super) fn run(home: &Home) -> anyhow::Result<ExitCode> {
         Ok(()) => "ready".to_owned(),
         Err(error) => format!("{error:#}"),
     };
-    println!("{answer}");
+    line(answer)?;
     if prepared.is_err() {
         return Ok(ExitCode::FAILURE);
     }

@@ -1,5 +1,6 @@
 //! `mfs lab ls`.
 
+use std::fmt::Write;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use super::names::LabNode;
 use super::process::Process;
 use super::state::{Home, Lab};
 use super::switch;
+use crate::out::{print, print_json};
 
 /// A lab as `ls` shows it.
 #[derive(Debug, Serialize)]
@@ -62,24 +64,24 @@ pub(super) fn run(any: &Home, json: bool) -> anyhow::Result<ExitCode> {
         .map(|lab| Shown::of(&lab))
         .collect();
     if json {
-        println!("{}", serde_json::to_string_pretty(&labs)?);
-        return Ok(ExitCode::SUCCESS);
+        return print_json(&labs);
     }
     if labs.is_empty() {
-        println!("no lab: mfs lab up makes one");
+        return print("no lab: mfs lab up makes one\n");
     }
+    let mut text = String::new();
     for lab in labs {
         let note = if lab.whole {
             String::new()
         } else {
             format!("  broken: mfs lab down --name {}", lab.name)
         };
-        println!("{}  {}{note}", lab.name, lab.mount_options);
+        writeln!(text, "{}  {}{note}", lab.name, lab.mount_options)?;
         for node in lab.nodes {
-            println!("  {:<5} {:<12} {}", node.name, node.address, node.state.said());
+            writeln!(text, "  {:<5} {:<12} {}", node.name, node.address, node.state.said())?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    print(&text)
 }
 
 // === impl Shown ===

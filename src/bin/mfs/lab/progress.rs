@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use mfs::clock;
 
+use crate::out::tell;
+
 /// The progress of one command.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -26,7 +28,7 @@ impl Progress {
 
     /// Says that a new part begins.
     pub(super) fn step(&self, what: &str) {
-        eprintln!("[{:4.1} s] {what}", self.seconds());
+        tell(format_args!("[{:4.1} s] {what}", self.seconds()));
         self.last.set(clock::now());
     }
 

@@ -17,6 +17,7 @@ use super::process::Process;
 use super::programs::Programs;
 use super::progress::Progress;
 use super::state::{Home, Lab, Settings};
+use crate::out::print;
 
 /// How the nodes talk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -84,8 +85,7 @@ impl Up {
         drop(held);
         let (name, seconds) = (lab.home.name(), progress.seconds());
         let nodes = lab.nodes().map(|node| node.to_string()).collect::<Vec<_>>().join(" ");
-        println!("lab {name} is up after {seconds:.1} s: {nodes}");
-        Ok(ExitCode::SUCCESS)
+        print(&format!("lab {name} is up after {seconds:.1} s: {nodes}\n"))
     }
 
     fn settings(&self) -> Settings {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::client::session::{
     Action, Ask, Event, Lane, Limits, Note, RequestIds, Session, Submission,
 };
-pub(super) use crate::client::testing::server::{Server, file};
+pub(super) use crate::client::testing::server::{Server, file, proof};
 use crate::clock;
 use crate::types::op::{Operation, Outcome};
 use crate::types::{Caller, Errno, Leases, RequestId, Verifier};

@@ -126,7 +126,7 @@ fn make(world: &mut World, callers: &mut Callers, step: Move) {
         Move::Open => {
             let open = callers.next_open();
             let file = file(&format!("f{open}"));
-            world.submit(Open { file, open, access: Access::ReadWrite, flags: plain });
+            world.submit(Open { file, open, access: Access::ReadWrite, flags: plain, proof: None });
         }
         Move::Create => {
             let (open, name) = (callers.next_open(), callers.name());

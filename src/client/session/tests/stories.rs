@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::model::{PATIENCE, World, file};
+use super::model::{PATIENCE, World, file, proof};
 use crate::client::session::{Event, LOCK_WAIT, Lane, Note, RECLAIM_PATIENCE};
 use crate::types::op::{
     Flush, LockFamily, LockKind, LockRange, Lookup, MakeDir, Open, Outcome, Read, Release, SetLock,
@@ -22,7 +22,8 @@ fn make_dir(text: &str) -> MakeDir {
 
 fn open(number: u64, flags: OpenFlags) -> Open {
     let open = OpenId::new(number).expect("not 0");
-    Open { file: file(&format!("f{number}")), open, access: Access::ReadWrite, flags }
+    let file = file(&format!("f{number}"));
+    Open { file, open, access: Access::ReadWrite, flags, proof: None }
 }
 
 fn write(number: u64) -> Write {
@@ -98,14 +99,15 @@ fn in_a_new_epoch_an_unknown_outcome_is_an_error_and_the_rest_goes_on() {
 }
 
 #[test]
-fn opens_are_established_again_without_truncating_and_before_anything_else() {
+fn opens_are_established_again_with_their_proof_without_truncating_and_before_anything_else() {
     let mut world = opened(OpenFlags::TRUNCATE | OpenFlags::APPEND);
     let read = world.submit(Read { open: OpenId::FIRST, offset: 0, size: 1 });
     world.restart();
     world.server.done.clear();
     world.run_dry();
     assert_eq!(answer(&world, read), Ok(()));
-    assert_eq!(world.server.done[0], open(1, OpenFlags::APPEND).into());
+    let again = Open { proof: proof(), ..open(1, OpenFlags::APPEND) };
+    assert_eq!(world.server.done[0], again.into());
 }
 
 #[test]

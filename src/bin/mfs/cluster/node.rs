@@ -1,11 +1,15 @@
-//! `mfs node remove` and `mfs leave`: nodes that are none any more.
+//! `mfs node` and `mfs leave`: what is done to one node of the cluster.
+//!
+//! Not what shows the nodes; that is `nodes`.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use mfs::clock;
 use mfs_proto::v1;
 
-use super::{Daemon, print, refused, warn};
+use super::{Daemon, refused, span, warn};
+use crate::out::{print, print_json};
 
 /// Arguments of `mfs node`.
 #[derive(Debug, clap::Args)]
@@ -18,6 +22,8 @@ pub(crate) struct NodeArgs {
 enum NodeCommand {
     /// Remove a node for good: its certificate is refused everywhere from now on
     Remove(Remove),
+    /// Renew this node's certificate now; mfsd does so by itself when half of its time is over
+    Renew(Renew),
 }
 
 #[derive(Debug, clap::Args)]
@@ -25,6 +31,15 @@ struct Remove {
     /// Its name, number or id
     #[arg(value_name = "NODE")]
     node: String,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Debug, clap::Args)]
+struct Renew {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     daemon: Daemon,
 }
@@ -41,7 +56,13 @@ pub(crate) struct LeaveArgs {
 
 /// Runs `mfs node`.
 pub(super) async fn run_node(args: NodeArgs) -> anyhow::Result<ExitCode> {
-    let NodeCommand::Remove(args) = args.command;
+    match args.command {
+        NodeCommand::Remove(args) => remove(args).await,
+        NodeCommand::Renew(args) => renew(args).await,
+    }
+}
+
+async fn remove(args: Remove) -> anyhow::Result<ExitCode> {
     let mut mfsd = args.daemon.connect().await?;
     let request = v1::RemoveNodeRequest { node: args.node };
     let reply = mfsd.remove_node(request).await.map_err(refused)?.into_inner();
@@ -53,6 +74,20 @@ pub(super) async fn run_node(args: NodeArgs) -> anyhow::Result<ExitCode> {
         );
     }
     print(&text)
+}
+
+async fn renew(args: Renew) -> anyhow::Result<ExitCode> {
+    let mut mfsd = args.daemon.connect().await?;
+    let request = v1::RenewCertificateRequest {};
+    let until = mfsd.renew_certificate(request).await.map_err(refused)?.into_inner().until;
+    if args.json {
+        return print_json(&serde_json::json!({ "until": until }));
+    }
+    let left = u64::try_from(until).unwrap_or(0).saturating_sub(clock::unix_seconds());
+    print(&format!(
+        "The certificate is renewed; it is valid for {}. What is open goes on.\n",
+        span::show(left)
+    ))
 }
 
 /// Runs `mfs leave`.
