@@ -389,8 +389,7 @@ impl Inner {
         if self.unknown.len() > MOST_UNKNOWN {
             self.off = true;
             self.end_unknown();
-            let root = std::mem::take(&mut self.memory);
-            drop(root);
+            self.memory.clear();
         }
     }
 
