@@ -50,6 +50,11 @@ pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// meanwhile, so one file that hangs must not hold up the rest for ever.
 pub const RECLAIM_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long the server is asked to wait for a lock that is taken again in a new session. While mfsd was
+/// away nothing held it, so that a process of its node which only tried it (`flock -n`) may have it for a
+/// moment; one that holds it longer has it for good, and the program that lost it is told by EIO.
+pub const RELOCK_WAIT: Duration = Duration::from_secs(2);
+
 /// What a caller wants of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {

@@ -153,13 +153,13 @@ impl Opens {
         Some((Arc::clone(&o.caller), again.into()))
     }
 
-    /// The requests that take the locks of `open` again.
+    /// The requests that take the locks of `open` again; they wait for `RELOCK_WAIT` (see there).
     pub(super) fn relocking(&self, open: OpenId) -> Vec<(Arc<Caller>, Operation)> {
         let Some(o) = self.table.get(&open) else { return Vec::new() };
         o.locks
             .iter()
             .map(|Held { owner, family, kind, range }| {
-                let again = SetLock { open, owner, family, kind, range, wait: false };
+                let again = SetLock { open, owner, family, kind, range, wait: true };
                 (Arc::clone(&o.caller), again.into())
             })
             .collect()

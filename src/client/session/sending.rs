@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::nature::{self, Class};
 use super::opens::OpenState;
 use super::requests::{Role, Sent};
-use super::{Action, Ask, LOCK_WAIT, RECLAIM_PATIENCE, Session, State};
+use super::{Action, Ask, LOCK_WAIT, RECLAIM_PATIENCE, RELOCK_WAIT, Session, State};
 use crate::client::Answered;
 use crate::net::Deadline;
-use crate::types::op::Outcome;
+use crate::types::op::{Operation, Outcome};
 use crate::types::{Caller, Epoch, RequestId};
 use crate::wire::Request;
 
@@ -98,8 +98,9 @@ impl Session {
         self.last_sent = self.boot;
         let Some(item) = self.requests.get(id) else { return };
         let (Ask::Operation(operation), Some(sent)) = (&item.ask, item.sent) else { return };
-        let deadline = match item.class {
-            Class::LockWait => Some(LOCK_WAIT),
+        let deadline = match (item.class, operation) {
+            (Class::LockWait, _) => Some(LOCK_WAIT),
+            (Class::Reclaim, Operation::SetLock(_)) => Some(RELOCK_WAIT),
             _ => item.deadline().remaining(now),
         };
         let request = Request {

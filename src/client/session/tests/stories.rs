@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::model::{PATIENCE, World, file, proof};
-use crate::client::session::{Event, LOCK_WAIT, Lane, Note, RECLAIM_PATIENCE};
+use crate::client::session::{Event, LOCK_WAIT, Lane, Note, RECLAIM_PATIENCE, RELOCK_WAIT};
 use crate::types::op::{
     Flush, LockFamily, LockKind, LockRange, Lookup, MakeDir, Open, Outcome, Read, Release, SetLock,
     Sync, Write,
@@ -136,6 +136,20 @@ fn locks_are_taken_again_and_a_lost_one_makes_its_open_fail() {
         assert_eq!(answer(&world, id), wanted);
         assert_eq!(world.server.locks.contains(&(OpenId::FIRST, LockOwner(9))), !taken);
     }
+}
+
+#[test]
+fn a_lock_that_is_taken_again_is_waited_for_a_moment() {
+    let mut world = opened(OpenFlags::empty());
+    world.submit(lock(1, false));
+    world.run_dry();
+    world.restart();
+    world.connect(Lane::Control);
+    world.serve(Lane::Control); // the open
+    world.hear(Lane::Control);
+    let relock = &world.lines[&Lane::Control].requests[0];
+    assert_eq!(relock.operation, lock(1, true).into());
+    assert_eq!(relock.deadline, Some(RELOCK_WAIT));
 }
 
 #[test]
