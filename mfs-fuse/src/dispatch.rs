@@ -21,10 +21,7 @@ use crate::flags::{
 use crate::fs::{self, Request};
 use crate::port::Port;
 use crate::reply::{self, XattrReply, asker, fh, ino, owner, set_time};
-
-/// Largest request, bytes: what the kernel gives at most (`fs.fuse.max_pages_limit`) and what a session
-/// with a node carries at once.
-const MAX_REQUEST: u32 = 1 << 20;
+use crate::request_size::MAX_WRITE;
 
 /// A node that is away must not use up what the kernel allows to wait for all of them together.
 const MAX_BACKGROUND: u16 = u16::MAX;
@@ -43,7 +40,7 @@ impl fuser::Filesystem for Port {
         let wanted = InitFlags::from_bits_retain(caps::wanted_of(offered));
         config.add_capabilities(wanted).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
         // A limit that the kernel lowers further is no error.
-        let _previous = config.set_max_write(MAX_REQUEST);
+        let _previous = config.set_max_write(MAX_WRITE);
         let _previous = config.set_max_background(MAX_BACKGROUND);
         // The kernel has PASSTHROUGH on only where a depth goes with it.
         let _previous = config.set_max_stack_depth(self.stack_depth);

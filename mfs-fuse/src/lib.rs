@@ -14,5 +14,6 @@ mod passthrough;
 mod port;
 mod reply;
 mod reports;
+mod request_size;
 pub mod serve;
 pub mod session;

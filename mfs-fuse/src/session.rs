@@ -18,6 +18,7 @@ use crate::contain::Contained;
 use crate::fs::MountedFs;
 use crate::passthrough::Passthrough;
 use crate::port::Port;
+use crate::request_size::{self, MAX_READ};
 
 /// The type of these mounts, as findmnt(8) shows it.
 pub const FILE_SYSTEM_TYPE: &str = "fuse.mfs";
@@ -103,6 +104,8 @@ impl KernelMount {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let device = rustix::fs::open("/dev/fuse", flags, Mode::empty())
             .map_err(|error| MountError::Device(error.into()))?;
+        // The kernel looks at its limit when it mounts.
+        request_size::raise_limit();
         mount(&device, place)?;
         // From here on an error must take the mount away again.
         let detach = |error| {
@@ -152,7 +155,7 @@ fn mount(device: &OwnedFd, place: &Place<'_>) -> Result<(), MountError> {
     // Everybody may use it, the kernel checks permissions (as POSIX_ACL would make it do anyway), and the
     // kernel's number of the root's mode is octal.
     let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={MAX_READ}",
         device.as_raw_fd()
     );
     let options = CString::new(options).map_err(|_| MountError::Source)?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::types::op::Entry;
+use crate::types::op::{Entry, MAX_IO};
 use crate::types::{Caller, Capabilities, Errno, ExportId, FileId, NodeId};
 
 mod abilities;
@@ -155,7 +155,7 @@ const NOBODY: u32 = 65_534;
 
 impl Export {
     /// Most bytes of one read or write.
-    pub const MAX_IO: u32 = 1 << 20;
+    pub const MAX_IO: u32 = MAX_IO;
 
     /// Opens a tree for serving, with all that this kernel can do. Descriptors held for peers are taken
     /// from `budget`.

@@ -19,9 +19,7 @@ pub use greeting::{Hello, Purpose, VersionMismatch, Versions, Welcome, features}
 pub use lease::{Leased, MAX_LEASED, Recall, ReturnLease};
 pub use message::{ClientMessage, Failure, ProtocolCode, Refusal, Reply, Request, ServerMessage};
 
-/// Most bytes of one read or write, 1 MiB: large enough that the cost of a message does not show
-/// (2.6 GB/s over one connection), small enough that small requests on the same link do not wait for long.
-pub const MAX_IO: u32 = 1 << 20;
+pub use crate::types::op::MAX_IO;
 
 /// Most bytes of one message, 2 MiB: `MAX_IO` or a full listing, and what is around it.
 pub const MAX_MESSAGE: usize = 2 << 20;

@@ -10,6 +10,7 @@ cases! {
         appends_by_turns_follow_each_other,
         small_appends_at_once_are_all_there,
         appends_of_all_sizes_to_a_mebibyte_are_whole,
+        appends_of_a_mebibyte_from_anywhere_in_memory_are_whole,
         an_append_after_a_truncation_is_at_the_new_end,
         an_append_does_not_heed_the_offset;
 }
@@ -28,16 +29,20 @@ fn appends_by_turns_follow_each_other(two: &Two<'_>) {
     assert_eq!(two.b.text("f").unwrap(), expected);
 }
 
-/// The longest append that is one request to the mount wherever it lies in the program's memory: the kernel
-/// gives a request 256 pages, and a mebibyte that begins inside a page touches 257 (see `messages`).
-const MOST: usize = (1 << 20) - 4096;
+/// The longest append that is one request to the mount. One that begins inside a page touches 257 pages, one
+/// more than the kernel gives a request by itself (`fs.fuse.max_pages_limit`).
+const MOST: usize = 1 << 20;
 
 fn small_appends_at_once_are_all_there(two: &Two<'_>) {
     race(two, &[16; 40]);
 }
 
 fn appends_of_all_sizes_to_a_mebibyte_are_whole(two: &Two<'_>) {
-    race(two, &[16, 17, 4096, 4097, 65_536, 131_073, MOST, 100, MOST - 1, 1 << 18]);
+    race(two, &[16, 17, 4096, 4097, 65_536, 131_073, MOST - 4096, 100, MOST - 1, 1 << 18]);
+}
+
+fn appends_of_a_mebibyte_from_anywhere_in_memory_are_whole(two: &Two<'_>) {
+    race(two, &[MOST, MOST - 4095, MOST, MOST - 1, 1, MOST, MOST - 1, MOST, MOST]);
 }
 
 /// Both append a record of each size at the same time; all must be there and whole, each one's in order.

@@ -16,7 +16,10 @@ fn lookup(parent: &bytes::Bytes, name: &'static str) -> Ask {
 async fn a_file_is_made_written_read_listed_and_removed() {
     let daemon = Daemon::found().await;
     let (mut stream, welcome) = daemon.greeted().await;
-    assert_eq!((welcome.version, welcome.max_io, welcome.name.as_str()), (1, 1 << 20, "interop"));
+    assert_eq!(
+        (welcome.version, welcome.max_io, welcome.name.as_str()),
+        (1, (1 << 20) + 4096, "interop")
+    );
     let root = welcome.root.expect("a root").file;
 
     let create = Ask::Create(v1::Create {

@@ -13,7 +13,7 @@ use crate::types::{
     Attr, Epoch, Errno, FileId, FileKind, InodeNo, Leases, LockOwner, NodeId, NodeName, NodeNumber,
     OpenId, OpenProof, Sequence, SessionId, Slot, StatFs, Timestamp, Verifier,
 };
-use crate::wire::{Failure, ProtocolCode, Refusal, Reply, Request, ReturnLease, Welcome};
+use crate::wire::{Failure, MAX_IO, ProtocolCode, Refusal, Reply, Request, ReturnLease, Welcome};
 
 /// What a server does with requests.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Server {
             epoch: Epoch::new(self.epoch).expect("not 0"),
             verifier: Verifier(self.verifier),
             lease_term: Duration::from_secs(10),
-            max_io: 1 << 20,
+            max_io: MAX_IO,
             slots: 4,
             max_in_flight: 64,
             root: entry("root"),
