@@ -5,12 +5,14 @@
 
 mod cluster;
 mod leaks;
+mod loopback;
 mod node;
 mod programs;
 mod wait;
 
 pub use cluster::{Cluster, Setup};
 pub use leaks::Machine;
+pub use loopback::loopback;
 pub use node::{Node, Ran};
 pub use programs::{binary, tool};
 pub use wait::eventually;

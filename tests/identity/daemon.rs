@@ -1,7 +1,7 @@
 //! One real mfsd on an address of the loopback, with its commands, and what a client of it needs.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -44,10 +44,7 @@ impl Daemon {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(place.path(), open).expect("set");
         fs::create_dir(place.path().join("tree")).expect("a directory");
-        // The kernel's choice; mfsd itself listens where its configuration says.
-        let free = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = free.local_addr().expect("bound");
-        drop(free);
+        let address = mfs_tests::loopback();
         let config = format!(
             "name = {name:?}\nlisten = [\"{address}\"]\nbeacon = false\n{more}\n[export]\npath = {:?}\n",
             place.path().join("tree")

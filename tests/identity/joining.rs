@@ -179,7 +179,6 @@ fn a_taken_name_is_refused_with_one_that_works_and_a_taken_number_moves() {
 /// `ssh` is a script here that runs what it is given on this machine, for the daemon n1.
 #[test]
 fn a_token_is_fetched_over_ssh_and_used_up() {
-    use std::os::unix::fs::PermissionsExt;
     let (n1, _) = Daemon::found("n1", &[]);
     let n2 = Daemon::start("n2");
     let place = tempfile::tempdir().unwrap();
@@ -190,8 +189,11 @@ fn a_token_is_fetched_over_ssh_and_used_up() {
         n1.runtime().display()
     );
     let ssh = place.path().join("ssh");
-    fs::write(&ssh, script).unwrap();
-    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    // By another process: a descriptor of this one would be copied to every process that another test starts
+    // meanwhile, and what is open for writing cannot be run.
+    let mut writer = std::process::Command::new("sh");
+    writer.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(&ssh).arg(script);
+    assert!(writer.status().unwrap().success());
     let path = format!("{}:/usr/bin:/bin", place.path().display());
     let join = |destination: &str| {
         let mut command = n2.command(&["join", "--ssh", destination]);

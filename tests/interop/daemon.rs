@@ -1,7 +1,6 @@
 //! A daemon of its own for one test: founded, served from a directory, and ended with the test.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -41,13 +40,11 @@ impl Daemon {
         let place = tempfile::tempdir().expect("a directory");
         let tree = place.path().join("tree");
         fs::create_dir(&tree).expect("a directory");
-        // The kernel's choice; mfsd has no use for a port of its own choosing.
-        let free = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = free.local_addr().expect("bound");
-        drop(free);
+        let address = mfs_tests::loopback();
         let config = format!(
-            "name = \"interop\"\nlisten = [\"{address}\"]\naddresses = [\"127.0.0.1\"]\nbeacon = false\n\
+            "name = \"interop\"\nlisten = [\"{address}\"]\naddresses = [\"{}\"]\nbeacon = false\n\
              [export]\npath = {:?}\n",
+            address.ip(),
             tree.to_str().expect("UTF-8")
         );
         fs::write(place.path().join("mfsd.toml"), config).expect("written");
