@@ -113,21 +113,23 @@ fn a_waiter_is_woken(place: &Place<'_>) {
 
 fn a_waiter_can_be_interrupted(place: &Place<'_>) {
     prepare(place);
-    let program = "import fcntl, os, signal\n\
+    // The signal is sent when the kernel says that the process is inside fcntl(2).
+    let program = "import fcntl, os, signal, time\n\
         f = open('f', 'r+')\n\
         fcntl.lockf(f, fcntl.LOCK_EX)\n\
         pid = os.fork()\n\
         if pid == 0:\n\
         \x20   def stop(*_): raise InterruptedError\n\
-        \x20   signal.signal(signal.SIGALRM, stop)\n\
-        \x20   signal.setitimer(signal.ITIMER_REAL, 0.3)\n\
+        \x20   signal.signal(signal.SIGUSR1, stop)\n\
         \x20   g = open('f', 'r+')\n\
         \x20   try: fcntl.lockf(g, fcntl.LOCK_EX)\n\
         \x20   except InterruptedError: os._exit(7)\n\
         \x20   os._exit(0)\n\
         signal.alarm(40)\n\
+        while not open(f'/proc/{pid}/syscall').read().startswith('FCNTL '): time.sleep(0.02)\n\
+        os.kill(pid, signal.SIGUSR1)\n\
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7";
-    place.python(program);
+    place.python(&program.replace("FCNTL", &libc::SYS_fcntl.to_string()));
 }
 
 fn open_file_descriptions_lock(place: &Place<'_>) {
