@@ -6,16 +6,19 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
+use super::held::Flocked;
 use super::hidden::inode_key;
 use super::mounts::{reopen, stat};
 use super::open_file::{Body, OpenFile};
 use super::pinned::InodeKey;
 use super::sys;
 use super::tenant::Description;
+use crate::clock;
+use crate::sync::Mutex;
 use crate::types::op::{HeldLock, LockFamily, LockKind, LockRange};
 use crate::types::{Errno, LockOwner};
 
@@ -51,7 +54,7 @@ impl OpenFile {
         }))
     }
 
-    /// Takes, changes or releases a lock.
+    /// Takes, changes or releases a lock for a process.
     ///
     /// # Errors
     /// EAGAIN if another holds one in its way; EBADF if the open does not permit it.
@@ -61,10 +64,11 @@ impl OpenFile {
         family: LockFamily,
         kind: LockKind,
         range: LockRange,
+        pid: u32,
     ) -> Result<(), Errno> {
         match family {
-            LockFamily::Flock => self.flock(kind),
-            LockFamily::Range => self.set_range_lock(owner, kind, range),
+            LockFamily::Flock => self.flock(kind, pid),
+            LockFamily::Range => self.set_range_lock(owner, kind, range, pid),
         }
     }
 
@@ -80,16 +84,26 @@ impl OpenFile {
         Ok(())
     }
 
-    fn flock(&self, kind: LockKind) -> Result<(), Errno> {
+    fn flock(&self, kind: LockKind, pid: u32) -> Result<(), Errno> {
         let fd = self.as_fd().ok_or(Errno::OpNotSupp)?;
-        Ok(flock(
+        // Held over the system call, which does not wait, so that what is noted is what is held.
+        let mut held = self.0.flocked.lock();
+        if held.is_some_and(|held| held.kind != kind) {
+            // The kernel gives the old lock up before it tries for the new one (flock(2)).
+            *held = None;
+        }
+        flock(
             fd,
             match kind {
                 LockKind::Shared => FlockOperation::NonBlockingLockShared,
                 LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
                 LockKind::Unlock => FlockOperation::NonBlockingUnlock,
             },
-        )?)
+        )?;
+        if kind != LockKind::Unlock && held.is_none() {
+            *held = Some(Flocked { kind, pid, since: clock::now() });
+        }
+        Ok(())
     }
 
     fn set_range_lock(
@@ -97,6 +111,7 @@ impl OpenFile {
         owner: LockOwner,
         kind: LockKind,
         range: LockRange,
+        pid: u32,
     ) -> Result<(), Errno> {
         let permitted = match kind {
             LockKind::Shared => self.access().reads(),
@@ -135,6 +150,10 @@ impl OpenFile {
             LockKind::Shared | LockKind::Exclusive => description.count_range(MOST_RANGES)?,
         }
         sys::set_range_lock(&description.fd, kind, range)?;
+        if kind != LockKind::Unlock {
+            description.pid.store(pid, Ordering::Relaxed);
+            *description.locked.lock() = clock::now();
+        }
         if kind == LockKind::Unlock && range == LockRange::ALL {
             owners.remove(&key);
         } else {
@@ -152,8 +171,17 @@ impl OpenFile {
         let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
         let fd = reopen(self.descriptor()?, flags)?;
         let ranges = AtomicUsize::new(0);
-        let (through, process) = (self.0.serial, AtomicBool::new(false));
-        Ok(Arc::new(Description { fd, writes, through, process, ranges, _slot: slot }))
+        Ok(Arc::new(Description {
+            fd,
+            writes,
+            through: self.0.serial,
+            process: AtomicBool::new(false),
+            number: self.0.number,
+            pid: AtomicU32::new(0),
+            locked: Mutex::new(clock::now()),
+            ranges,
+            _slot: slot,
+        }))
     }
 
     fn inode(&self) -> Result<InodeKey, Errno> {
@@ -167,9 +195,9 @@ impl Description {
     /// Takes on another description the locks that this one has, which are shared ones, since it is not
     /// open for writing; shared locks do not exclude each other, so at no moment are they given up.
     fn move_shared_locks_to(&self, other: &Self) -> Result<(), Errno> {
-        for range in self.locked_ranges()? {
+        for (kind, range) in self.locked_ranges()? {
             other.count_range(2 * MOST_RANGES)?;
-            sys::set_range_lock(&other.fd, LockKind::Shared, range)?;
+            sys::set_range_lock(&other.fd, kind, range)?;
         }
         Ok(())
     }
@@ -188,25 +216,29 @@ impl Description {
     }
 
     /// The ranges locked on this description, as the kernel lists them.
-    fn locked_ranges(&self) -> Result<Vec<LockRange>, Errno> {
+    pub(super) fn locked_ranges(&self) -> Result<Vec<(LockKind, LockRange)>, Errno> {
         let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
         Ok(std::fs::read_to_string(path)?.lines().filter_map(locked_range).collect())
     }
 }
 
-/// The range in a line `lock: 1: OFDLCK ADVISORY READ -1 fd:00:1234 0 EOF` of fdinfo (proc(5)).
-fn locked_range(line: &str) -> Option<LockRange> {
+/// The lock in a line `lock: 1: OFDLCK ADVISORY READ -1 fd:00:1234 0 EOF` of fdinfo (proc(5)).
+fn locked_range(line: &str) -> Option<(LockKind, LockRange)> {
     let mut words = line.strip_prefix("lock:")?.split_whitespace().skip(1);
     if words.next()? != "OFDLCK" {
         return None;
     }
-    let mut words = words.skip(4);
+    let kind = match words.nth(1)? {
+        "WRITE" => LockKind::Exclusive,
+        _ => LockKind::Shared,
+    };
+    let mut words = words.skip(2);
     let start = words.next()?.parse().ok()?;
     let end = match words.next()? {
         "EOF" => u64::MAX,
         end => end.parse().ok()?,
     };
-    Some(LockRange { start, end })
+    Some((kind, LockRange { start, end }))
 }
 
 #[cfg(test)]
@@ -215,10 +247,12 @@ mod tests {
 
     #[test]
     fn the_kernels_list_of_locks_is_read() {
-        let range = |line: &str| locked_range(line).map(|range| (range.start, range.end));
+        let range =
+            |line: &str| locked_range(line).map(|(kind, range)| (kind, range.start, range.end));
         let line = "lock:\t1: OFDLCK  ADVISORY  READ -1 fe:00:131 10 19";
-        assert_eq!(range(line), Some((10, 19)));
-        assert_eq!(range(&line.replace("19", "EOF")), Some((10, u64::MAX)));
+        assert_eq!(range(line), Some((LockKind::Shared, 10, 19)));
+        let exclusive = line.replace("READ", "WRITE").replace("19", "EOF");
+        assert_eq!(range(&exclusive), Some((LockKind::Exclusive, 10, u64::MAX)));
         assert_eq!(range(&line.replace("OFDLCK", "FLOCK")), None);
         assert_eq!(range("flags:\t0100000"), None);
     }

@@ -10,6 +10,8 @@
 //! Lock order: none of the locks here is held while another is taken, but for
 //!   `Opened::position`
 //!     `Hidden::known` | `Mounts::known` | `Pinned::table` | `OpenIndex::by_file` | `Tenant::owners`
+//!   `Tenant::owners`
+//!     `Description::locked`
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -26,6 +28,7 @@ mod attr;
 mod execute;
 mod fd_budget;
 mod file_id;
+mod held;
 mod hidden;
 mod impersonate;
 mod io;
@@ -50,6 +53,7 @@ mod xattr;
 pub use abilities::Abilities;
 pub use execute::{OpenMap, Opens};
 pub use fd_budget::{FdBudget, FdSlot};
+pub use held::LockRecord;
 pub use open_file::OpenFile;
 pub use pool::Pool;
 pub use tenant::Tenant;

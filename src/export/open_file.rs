@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::OFlags;
 
 use super::fd_budget::FdSlot;
+use super::held::Flocked;
 use super::impersonate::Impersonation;
 use super::mounts::{Mount, reopen};
 use super::proof::{self, Admission};
@@ -41,6 +42,8 @@ pub(super) struct Opened {
     pub(super) opener: Caller,
     /// Held while a system call uses the description's own position: appends, seeks, listings.
     pub(super) position: Mutex<()>,
+    /// The flock(2) lock on it.
+    pub(super) flocked: Mutex<Option<Flocked>>,
     pub(super) body: Body,
     _slot: FdSlot,
     _counted: Held,
@@ -119,6 +122,7 @@ impl Opening<'_> {
             flags: self.flags,
             opener: self.caller.clone(),
             position: Mutex::new(()),
+            flocked: Mutex::new(None),
             body,
             _slot: slot,
             _counted: m::SERVER_OPENS.hold(),

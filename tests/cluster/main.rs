@@ -7,6 +7,7 @@ mod daemon_restart;
 mod features;
 mod figures;
 mod forming;
+mod held;
 mod mounting;
 mod name_space;
 mod power_cut;

@@ -9,7 +9,7 @@ use mfs::config::accounts::Accounts;
 use mfs::identity::ClusterKeys;
 use mfs::telemetry::Snapshot;
 use mfs::telemetry::instruments::Keeper;
-use mfs::types::NodeNumber;
+use mfs::types::{Caller, Errno, FileName, NodeNumber};
 use mfs::wire::cluster as wire;
 use mfs_proto::v1;
 use mfs_proto::v1::cluster_server::Cluster;
@@ -21,9 +21,13 @@ use super::authority::{Candidate, internal};
 use super::removal;
 use crate::node::Node;
 use crate::peer::{Connection, Peer};
+use crate::rpc::Names;
 
 /// Largest message between nodes, bytes: the register of 65,535 nodes fits.
 pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+
+/// Most names of a path: no longer one can be given to the kernel (PATH_MAX).
+const MAX_NAMES: usize = 2_048;
 
 /// `Enrol`.
 pub(crate) struct Enrolling {
@@ -52,6 +56,36 @@ pub(crate) fn stats(node: Option<&Node>) -> v1::StatsReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         json: Snapshot::take(Keeper::Daemon).to_json(),
     }
+}
+
+/// Who holds what on a file of this node; `trusted`: the caller's root is root here.
+pub(crate) async fn holdings(
+    node: &Node,
+    caller: Caller,
+    trusted: bool,
+    path: Vec<FileName>,
+) -> Result<v1::HoldingsReply, Status> {
+    let found = node.files.holdings(caller, trusted, path, names(node)).await;
+    found.map_err(|errno| match errno {
+        Errno::NoEnt | Errno::NotDir => Status::not_found(errno.to_string()),
+        Errno::Access | Errno::Perm => Status::permission_denied(errno.to_string()),
+        _ => Status::failed_precondition(errno.to_string()),
+    })
+}
+
+/// The locks at this node.
+pub(crate) async fn locks(node: &Node, caller: Caller, trusted: bool) -> v1::LocksReply {
+    node.files.locks(caller, trusted, names(node)).await
+}
+
+fn names(node: &Node) -> Names {
+    let view = node.view();
+    view.members().iter().map(|member| (member.id, member.name.to_string())).collect()
+}
+
+fn caller(caller: Option<v1::Caller>) -> Result<Caller, Status> {
+    let caller = caller.ok_or_else(|| Status::invalid_argument("field `caller` must be set"))?;
+    Caller::try_from(caller).map_err(malformed)
 }
 
 /// The time of day, milliseconds since 1970.
@@ -217,5 +251,29 @@ impl Cluster for Members {
     ) -> Result<Response<v1::StatsReply>, Status> {
         peer_of(&request)?;
         Ok(Response::new(stats(Some(&self.node))))
+    }
+
+    async fn holdings(
+        &self,
+        request: Request<v1::HoldingsRequest>,
+    ) -> Result<Response<v1::HoldingsReply>, Status> {
+        let trusted = self.node.trusts_root_of(&peer_of(&request)?);
+        let v1::HoldingsRequest { caller: asker, path } = request.into_inner();
+        if path.len() > MAX_NAMES {
+            return Err(Status::invalid_argument("field `path` has too many names"));
+        }
+        let path: Result<Vec<_>, _> = path.into_iter().map(FileName::parse).collect();
+        let path = path.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let asker = caller(asker)?;
+        holdings(&self.node, asker, trusted, path).await.map(Response::new)
+    }
+
+    async fn locks(
+        &self,
+        request: Request<v1::LocksRequest>,
+    ) -> Result<Response<v1::LocksReply>, Status> {
+        let trusted = self.node.trusts_root_of(&peer_of(&request)?);
+        let asker = caller(request.into_inner().caller)?;
+        Ok(Response::new(locks(&self.node, asker, trusted).await))
     }
 }

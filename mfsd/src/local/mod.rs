@@ -1,9 +1,11 @@
 //! The local socket: what mfsd does for the `mfs` command and the mounts of its own machine.
 //!
-//! Who asks is told by the kernel (SO_PEERCRED). Everybody may look; only root may change anything or
-//! see keys.
+//! Who asks is told by the kernel (SO_PEERCRED). Everybody may look, at what is held on files as far as he
+//! can reach them; only root may change anything or see keys.
 
+mod asker;
 mod files;
+mod holdings;
 mod mount;
 mod service;
 mod users;

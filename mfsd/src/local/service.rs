@@ -13,7 +13,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{mount, require_root, users};
+use super::{asker, holdings, mount, require_root, users};
 use crate::cluster::authority::{Desk, internal};
 use crate::cluster::{dial, found, join, removal, renewal, services};
 use crate::daemon::Daemon;
@@ -133,18 +133,29 @@ impl Local for LocalService {
             return Ok(Response::new(services::stats(node.as_deref())));
         }
         let node = self.node()?;
-        let view = node.view();
-        let member = view.members().iter().find(|member| member.name.as_str() == wanted);
-        let member = member.ok_or_else(|| {
-            Status::not_found(format!("there is no node {wanted:?}: `mfs nodes` shows them"))
-        })?;
-        if member.id == view.me() {
+        let Some(member) = holdings::member(&node, &wanted)? else {
             return Ok(Response::new(services::stats(Some(&node))));
-        }
-        let mut client = dial::member(&node, member)
+        };
+        let mut client = dial::member(&node, &member)
             .await
             .map_err(|e| Status::failed_precondition(format!("{e:#}")))?;
         client.stats(v1::StatsRequest {}).await
+    }
+
+    async fn why(
+        &self,
+        request: Request<v1::WhyRequest>,
+    ) -> Result<Response<v1::HoldingsReply>, Status> {
+        let caller = asker::caller(&request)?;
+        holdings::why(&self.node()?, caller, request.into_inner()).await
+    }
+
+    async fn node_locks(
+        &self,
+        request: Request<v1::NodeLocksRequest>,
+    ) -> Result<Response<v1::LocksReply>, Status> {
+        let caller = asker::caller(&request)?;
+        holdings::locks(&self.node()?, caller, &request.get_ref().node).await
     }
 
     async fn init(

@@ -124,7 +124,14 @@ impl Node {
         let instance = Instance::begin()?;
         let runtime = &daemon.runtime;
         let node = Arc::new_cyclic(|node| Self {
-            files: parts::files(credentials.identity(), instance, served, runtime, node.clone()),
+            files: parts::files(
+                credentials.identity(),
+                instance,
+                served,
+                &export.path,
+                runtime,
+                node.clone(),
+            ),
             without,
             config,
             store: daemon.store.clone(),

@@ -87,6 +87,7 @@ pub(super) fn files(
     identity: &Identity,
     instance: Instance,
     export: Export,
+    root: &Path,
     runtime: &Path,
     node: Weak<Node>,
 ) -> Files {
@@ -94,6 +95,7 @@ pub(super) fn files(
         node: identity.node(),
         name: identity.name().clone(),
         number: identity.number(),
+        root: root.to_owned(),
         instance,
         lease_term: LEASE_TERM,
         limits: Limits::default(),

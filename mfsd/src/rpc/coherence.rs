@@ -17,7 +17,7 @@ use mfs::export::{Changed, LocalChanges};
 use mfs::lease::{Action, ChangeId, Event, Grace, Grantor, Reading, RecallId, Terms, Touch};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
-use mfs::types::{Leases, SessionId};
+use mfs::types::{InodeNo, Leases, SessionId};
 use mfs::wire::{MAX_LEASED, Recall, ReturnLease, ServerMessage};
 use smallvec::SmallVec;
 use tokio::sync::mpsc::WeakUnboundedSender;
@@ -33,9 +33,10 @@ pub(super) struct Coherence {
 
 struct Inner {
     grantor: Grantor,
+    term: Duration,
     patience: Duration,
-    /// What is to be done when a change is admitted.
-    waiting: HashMap<ChangeId, Continuation>,
+    /// The changes that are not admitted yet.
+    waiting: HashMap<ChangeId, Delayed>,
     last_change: ChangeId,
     /// The control streams of each session, the newest last. Weak: a stream ends with its last answer.
     streams: HashMap<SessionId, Streams>,
@@ -51,6 +52,58 @@ struct Streams {
 }
 
 type Continuation = Box<dyn FnOnce() + Send>;
+
+/// A change that waits.
+struct Delayed {
+    since: Duration,
+    asker: Asker,
+    /// What is to be done when it is admitted.
+    go_on: Continuation,
+}
+
+/// Who wants what changed, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asker {
+    pub(super) operation: &'static str,
+    pub(super) uid: u32,
+    pub(super) pid: u32,
+}
+
+/// What can say for whom it is.
+pub(super) trait Asked {
+    fn asker(&self) -> Asker;
+}
+
+/// What is remembered and changed of one file, for people. Times are lengths, up to now.
+#[derive(Debug, Default)]
+pub(super) struct Holdings {
+    pub(super) leases: Vec<Holding>,
+    pub(super) changes: Vec<Pending>,
+    /// Nothing is changed for so long at most.
+    pub(super) grace: Option<Duration>,
+}
+
+/// What one session may remember.
+#[derive(Debug)]
+pub(super) struct Holding {
+    pub(super) session: SessionId,
+    pub(super) leases: Leases,
+    /// Since it was asked for them.
+    pub(super) asked: Option<Duration>,
+    /// Since something was received from it.
+    pub(super) silent: Duration,
+    /// Until they end if nothing more is received from it.
+    pub(super) left: Duration,
+}
+
+/// A change that is not done.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) session: Option<SessionId>,
+    pub(super) leases: Leases,
+    /// Where it waits: for whom, and since when.
+    pub(super) waits: Option<(Asker, Duration)>,
+}
 
 /// A change from its announcement to its end; dropped, it is done.
 #[must_use = "a change is done when this is dropped"]
@@ -75,6 +128,7 @@ impl Coherence {
             noticing: Mutex::new(()),
             inner: Mutex::new(Inner {
                 grantor: Grantor::new(terms, grace),
+                term: terms.term,
                 patience: terms.patience,
                 waiting: HashMap::new(),
                 last_change: 0,
@@ -170,7 +224,7 @@ impl Coherence {
 
     /// Announces a change of `session`. Gives `job` back if it is admitted at once; else it goes on by
     /// `resume` when it is.
-    pub(super) fn announce<J: Send + 'static>(
+    pub(super) fn announce<J: Asked + Send + 'static>(
         &self,
         id: ChangeId,
         session: SessionId,
@@ -182,7 +236,7 @@ impl Coherence {
     }
 
     /// As [`Self::announce`], for what else an admitted change turned out to concern.
-    pub(super) fn extend<J: Send + 'static>(
+    pub(super) fn extend<J: Asked + Send + 'static>(
         &self,
         id: ChangeId,
         touches: Vec<Touch>,
@@ -210,7 +264,7 @@ impl Coherence {
         ReadingHold { coherence: self, reading: Some(reading) }
     }
 
-    fn ask<J: Send + 'static>(
+    fn ask<J: Asked + Send + 'static>(
         &self,
         id: ChangeId,
         event: Event,
@@ -223,12 +277,40 @@ impl Coherence {
             Some(job)
         } else {
             m::SERVER_CHANGES_DELAYED.add_one();
-            inner.waiting.insert(id, Box::new(move || resume(job)));
+            let (since, asker) = (clock::since_boot(), job.asker());
+            let go_on = Box::new(move || resume(job));
+            inner.waiting.insert(id, Delayed { since, asker, go_on });
             None
         };
         drop(inner);
         admitted.drain(..).for_each(|go_on| go_on());
         job
+    }
+
+    /// Who may remember what of a file, and what waits for them.
+    pub(super) fn holdings(&self, ino: InodeNo) -> Holdings {
+        let inner = self.inner.lock();
+        let (grantor, now) = (&inner.grantor, clock::since_boot());
+        let ago = |then: Duration| now.saturating_sub(then);
+        let holding = |(session, leases, asked): (SessionId, Leases, Option<Duration>)| {
+            let heard = grantor.heard(session).unwrap_or(now);
+            Holding {
+                session,
+                leases,
+                asked: asked.map(ago),
+                silent: ago(heard),
+                left: (heard + inner.term).saturating_sub(now),
+            }
+        };
+        let pending = |(id, session, leases, _): (ChangeId, Option<SessionId>, Leases, bool)| {
+            let waits = inner.waiting.get(&id).map(|delayed| (delayed.asker, ago(delayed.since)));
+            Pending { session, leases, waits }
+        };
+        Holdings {
+            leases: grantor.holders_of(ino).into_iter().map(holding).collect(),
+            changes: grantor.changes_of(ino).into_iter().map(pending).collect(),
+            grace: grantor.grace_until().map(|until| until.saturating_sub(now)),
+        }
     }
 
     fn end(&self, session: SessionId, event: Event) {
@@ -268,7 +350,9 @@ impl Inner {
                     self.recall(session, id, &files);
                 }
                 Action::Admit(id) if Some(id) == asking => at_once = true,
-                Action::Admit(id) => admitted.extend(self.waiting.remove(&id)),
+                Action::Admit(id) => {
+                    admitted.extend(self.waiting.remove(&id).map(|delayed| delayed.go_on));
+                }
                 Action::Cut(session) => self.cut.push(session),
             }
         }
@@ -346,7 +430,6 @@ impl Drop for ReadingHold<'_> {
 
 #[cfg(test)]
 mod tests {
-    use mfs::types::InodeNo;
     use tokio::sync::mpsc;
 
     use super::*;

@@ -14,7 +14,7 @@ use mfs::types::op::{Create, LockKind, Open, Operation, Outcome, SetLock};
 use mfs::types::{Caller, Epoch, Errno, InodeNo, Leases, OpenId, RequestId, Slot, Verifier};
 use mfs::wire::{Failure, ProtocolCode, Refusal, Request};
 
-use super::coherence::{ChangeHold, Coherence};
+use super::coherence::{Asked, Asker, ChangeHold, Coherence};
 use super::effects::Effects;
 use super::limits::Limits;
 use super::lock_waiters::{LockWaiters, Waiter};
@@ -106,16 +106,14 @@ impl<T: Tree> Dispatch<T> {
         }
         let until = request.deadline.map(|left| clock::now() + left);
         let mut operation = request.operation;
+        let Some(sink) = enter(session, &mut operation, request.once, responder) else { return };
         let given_up = match &operation {
-            Operation::SetLock(SetLock { wait: true, .. }) => {
-                Some((request.id, Arc::new(AtomicBool::new(false))))
+            Operation::SetLock(lock @ SetLock { wait: true, .. }) => {
+                let (id, pid) = (request.id, request.caller.pid);
+                Some((id, session.waits.lock().begin(id, lock, pid, clock::now())))
             }
             _ => None,
         };
-        let Some(sink) = enter(session, &mut operation, request.once, responder) else { return };
-        if let Some((id, flag)) = &given_up {
-            session.waits.lock().insert(*id, Arc::clone(flag));
-        }
         let job = Job {
             dispatch: Arc::clone(self),
             session: Arc::clone(session),
@@ -132,9 +130,9 @@ impl<T: Tree> Dispatch<T> {
 
     /// Gives up a request of `session` that waits for a lock.
     pub(super) fn cancel(self: &Arc<Self>, session: &Session<T>, id: RequestId) {
-        let Some(flag) = session.waits.lock().get(&id).map(Arc::clone) else { return };
-        flag.store(true, Ordering::Release);
-        self.sweep_all();
+        if session.waits.lock().give_up(id) {
+            self.sweep_all();
+        }
     }
 
     /// Tries all locks that are waited for; to be called at intervals.
@@ -447,9 +445,16 @@ impl<T: Tree> Job<T> {
 
     fn finish_with(self, answer: Answer, leases: Leases, executed: Executed) {
         if let Some((id, _)) = &self.given_up {
-            self.session.waits.lock().remove(id);
+            self.session.waits.lock().end(*id, clock::now());
         }
         self.sink.finish(&self.session, answer, leases, executed);
+    }
+}
+
+impl<T: Tree> Asked for Job<T> {
+    fn asker(&self) -> Asker {
+        let Caller { uid, pid, .. } = self.caller;
+        Asker { operation: self.operation.name(), uid, pid }
     }
 }
 

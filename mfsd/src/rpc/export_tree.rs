@@ -1,12 +1,13 @@
 //! The export of the node as the file service serves it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mfs::export;
-use mfs::export::{Export, LocalChanges, OpenFile, Pool, Tenant, Watched};
+use mfs::export::{Export, LocalChanges, LockRecord, OpenFile, Pool, Tenant, Watched};
 use mfs::types::op::{Entry, Opened, Operation, Outcome};
-use mfs::types::{Caller, Errno, FileId, FileName, InodeNo, NodeId, OpenId};
+use mfs::types::{Access, Caller, Errno, FileId, FileName, InodeNo, NodeId, OpenId};
 
 use super::tree::{Opens, Tree};
 
@@ -76,6 +77,21 @@ impl Tree for ExportTree {
         (open.file(), open.number())
     }
 
+    fn opened_for(open: &OpenFile) -> (Access, u32, u32) {
+        let (uid, pid) = open.opener();
+        (open.access(), uid, pid)
+    }
+
+    fn path_of(open: &OpenFile) -> Option<PathBuf> {
+        open.path()
+    }
+
+    fn locks(tenant: &Tenant, opens: &[OpenFile]) -> Vec<LockRecord> {
+        let mut locks = tenant.range_locks();
+        locks.extend(opens.iter().filter_map(OpenFile::flock_held));
+        locks
+    }
+
     fn is_watchable(&self) -> bool {
         self.export.is_watchable()
     }
@@ -135,8 +151,8 @@ impl export::Opens for Seen<'_> {
 mod tests {
     use mfs::export::{ExportKeys, ExportSettings, FdBudget};
     use mfs::sync::Mutex;
+    use mfs::types::OpenFlags;
     use mfs::types::op::Open;
-    use mfs::types::{Access, OpenFlags};
 
     use super::*;
 

@@ -1,18 +1,19 @@
 //! A tree for the tests of the service: flat, in memory, and able to be slow, to panic and to count.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use mfs::export::{Changed, LocalChanges};
+use mfs::export::{Changed, LocalChanges, LockRecord};
 use mfs::sync::{Condvar, Mutex};
 use mfs::types::op::{
     DirEntry, Entry, Listing, LockKind, Opened, Operation, Outcome, ReadData, Written,
 };
 use mfs::types::{
-    Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, LockOwner, NodeId, OpenId, OpenProof,
-    Timestamp,
+    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, LockOwner, NodeId, OpenId,
+    OpenProof, Timestamp,
 };
 
 use super::tree::{Opens, Tree};
@@ -210,6 +211,18 @@ impl Tree for FakeTree {
 
     fn file_of(open: &FakeFile) -> (&FileId, InodeNo) {
         (&open.id, open.ino)
+    }
+
+    fn opened_for(_open: &FakeFile) -> (Access, u32, u32) {
+        (Access::ReadWrite, 0, 0)
+    }
+
+    fn path_of(_open: &FakeFile) -> Option<PathBuf> {
+        None
+    }
+
+    fn locks(_tenant: &(), _opens: &[FakeFile]) -> Vec<LockRecord> {
+        Vec::new()
     }
 
     fn is_watchable(&self) -> bool {

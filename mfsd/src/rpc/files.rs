@@ -1,7 +1,7 @@
 //! The file service: greets, reads requests, hands them to [`Dispatch`], sends what comes back.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +55,8 @@ pub(crate) struct FilesSettings {
     pub(crate) name: NodeName,
     /// Its number.
     pub(crate) number: NodeNumber,
+    /// Root of the tree, for people.
+    pub(crate) root: PathBuf,
     /// This lifetime of the daemon.
     pub(crate) instance: Instance,
     /// How long a session lives without a stream, and leases without a word of their session.
@@ -294,6 +296,21 @@ impl<T: Tree> FilesService<T> {
             let (ledger, client) = (Arc::clone(&self.ledger), ledger::name_of(&session.owner));
             self.dispatch.tree.spawn(Box::new(move || ledger.remove(client)));
         }
+    }
+
+    /// The node.
+    pub(super) const fn node(&self) -> NodeId {
+        self.settings.node
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        self.settings.name.to_string()
+    }
+
+    /// Root of the tree as this node names it.
+    pub(super) fn root_path(&self) -> &Path {
+        &self.settings.root
     }
 
     /// Whether root of `peer` is root here. A mount of this node acts for this node's own root.

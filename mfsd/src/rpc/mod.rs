@@ -21,12 +21,14 @@ mod export_tree;
 #[cfg(test)]
 mod fake;
 mod files;
+mod holdings;
 mod instance;
 mod lane;
 mod leasing;
 mod ledger;
 mod limits;
 mod lock_waiters;
+mod lock_waits;
 mod open_table;
 #[cfg(test)]
 mod peers_tests;
@@ -41,5 +43,6 @@ mod tree;
 
 pub(crate) use export_tree::ExportTree;
 pub(crate) use files::{FilesService, FilesSettings};
+pub(crate) use holdings::{Names, names_of};
 pub(crate) use instance::Instance;
 pub(crate) use limits::Limits;

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
+use mfs::clock;
 use mfs::types::{InodeNo, OpenId};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -34,6 +36,7 @@ pub(super) struct Held<O> {
     pub(super) file: O,
     /// Its number, once its attributes were seen; names it to the queue of waiting locks.
     pub(super) ino: Option<InodeNo>,
+    pub(super) since: Instant,
     /// Its data may be written past this daemon while it is open.
     pub(super) writes_past: Option<ChangeHold>,
     /// Its share of the peer's open files.
@@ -86,7 +89,8 @@ impl<O: Clone> OpenTable<O> {
     pub(super) fn add(&mut self, id: OpenId, file: O) -> Result<(), O> {
         match self.opens.remove(&id) {
             Some(State::Opening { released: false, permit, .. }) if !self.ended => {
-                let held = Held { file, ino: None, writes_past: None, _permit: permit };
+                let since = clock::now();
+                let held = Held { file, ino: None, since, writes_past: None, _permit: permit };
                 self.opens.insert(id, State::Open(held));
                 Ok(())
             }
@@ -113,6 +117,15 @@ impl<O: Clone> OpenTable<O> {
     /// The number of the file that is open as `id`.
     pub(super) fn ino(&self, id: OpenId) -> Option<InodeNo> {
         self.held(id)?.ino
+    }
+
+    /// All that are open, and since when.
+    pub(super) fn all(&self) -> Vec<(O, Instant)> {
+        let open = self.opens.values().filter_map(|state| match state {
+            State::Open(held) => Some((held.file.clone(), held.since)),
+            State::Opening { .. } => None,
+        });
+        open.collect()
     }
 
     /// Says which file `id` is.

@@ -85,6 +85,7 @@ impl Running {
             node: NodeId::from_digest(HOME),
             name: NodeName::parse("n1").expect("a name"),
             number: NodeNumber::new(1).expect("not 0"),
+            root: "/".into(),
             instance: Instance::begin().expect("/proc"),
             lease_term: Duration::from_secs(10),
             limits: Limits::default(),

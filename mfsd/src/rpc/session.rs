@@ -1,18 +1,18 @@
 //! A session: what one client owns at this node.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use mfs::sync::Mutex;
 use mfs::telemetry::instruments::Held as Counted;
 use mfs::telemetry::metrics::SERVER_SESSIONS;
-use mfs::types::{Incarnation, NodeId, RequestId, SessionId};
+use mfs::types::{Incarnation, NodeId, SessionId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::lane::Lane;
 use super::limits::Limits;
+use super::lock_waits::LockWaits;
 use super::open_table::{Held, OpenTable};
 use super::reply_cache::ReplyCache;
 use super::tree::Tree;
@@ -50,8 +50,8 @@ pub(super) struct Session<T: Tree> {
     pub(super) opens: Mutex<OpenTable<T::Open>>,
     /// What it owns in the tree; `None` when it is over.
     pub(super) tenant: Mutex<Option<Arc<T::Tenant>>>,
-    /// The requests that wait for a lock, and whether they were given up.
-    pub(super) waits: Mutex<HashMap<RequestId, Arc<AtomicBool>>>,
+    /// The requests that wait for a lock.
+    pub(super) waits: Mutex<LockWaits>,
     /// Its client remembers what it is granted leases on.
     pub(super) remembers: AtomicBool,
     _counted: Counted,
@@ -96,7 +96,7 @@ impl<T: Tree> Session<T> {
             replies: Mutex::new(ReplyCache::new(limits.slots)),
             opens: Mutex::new(OpenTable::new()),
             tenant: Mutex::new(Some(tenant)),
-            waits: Mutex::new(HashMap::new()),
+            waits: Mutex::default(),
             remembers: AtomicBool::new(false),
             _counted: SERVER_SESSIONS.hold(),
         }

@@ -93,6 +93,13 @@ impl<T: Tree> SessionTable<T> {
         Ok((Attachment { table: Arc::clone(self), session, resumed: false }, evicted))
     }
 
+    /// All sessions, and since when those are without a stream that have none.
+    pub(super) fn all(&self) -> Vec<(Arc<Session<T>>, Option<Instant>)> {
+        let inner = self.inner.lock();
+        let records = inner.sessions.values();
+        records.map(|record| (Arc::clone(&record.session), record.silent_since)).collect()
+    }
+
     /// Takes out the sessions whose lease term is over at `now`, to be closed.
     pub(super) fn expire(&self, now: Instant) -> Vec<Arc<Session<T>>> {
         self.take(|record| {

@@ -1,10 +1,11 @@
 //! What the file service needs of the tree it serves.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use mfs::export::LocalChanges;
+use mfs::export::{LocalChanges, LockRecord};
 use mfs::types::op::{Entry, Opened, Operation, Outcome};
-use mfs::types::{Caller, Errno, FileId, FileName, InodeNo, NodeId, OpenId};
+use mfs::types::{Access, Caller, Errno, FileId, FileName, InodeNo, NodeId, OpenId};
 
 /// A tree that executes operations; `mfs::export` in the daemon, something simpler in tests. All but
 /// `vouch`, `spawn`, `number_of`, `covers` and `is_watchable` may block.
@@ -45,6 +46,15 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
 
     /// Which file is open, and its number.
     fn file_of(open: &Self::Open) -> (&FileId, InodeNo);
+
+    /// What it was opened for, by which user and process.
+    fn opened_for(open: &Self::Open) -> (Access, u32, u32);
+
+    /// Where the file of an open is now, as far as that is known. May block.
+    fn path_of(open: &Self::Open) -> Option<PathBuf>;
+
+    /// The locks that a session holds, through itself and through its opens.
+    fn locks(tenant: &Self::Tenant, opens: &[Self::Open]) -> Vec<LockRecord>;
 
     /// What the open of this file was answered with, once more.
     fn opened(&self, file: &Self::Open) -> Result<Opened, Errno>;

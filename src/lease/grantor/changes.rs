@@ -33,6 +33,18 @@ enum Phase {
     Extending,
 }
 
+// === impl Change ===
+
+impl Change {
+    pub(super) const fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        self.phase == Phase::Admitted
+    }
+}
+
 // === impl Grantor ===
 
 impl Grantor {

@@ -214,6 +214,27 @@ impl Grantor {
         file.holders.iter().map(|(session, held)| (*session, *held, asked(session))).collect()
     }
 
+    /// When something was last received from a session that may hold something.
+    pub fn heard(&self, session: SessionId) -> Option<Duration> {
+        Some(self.sessions.get(&session)?.heard())
+    }
+
+    /// The changes of a file that were announced and are not done: whose, of what, and whether they were
+    /// admitted.
+    pub fn changes_of(&self, ino: InodeNo) -> Vec<(ChangeId, Option<SessionId>, Leases, bool)> {
+        let changing = self.files.get(&ino).into_iter().flat_map(|file| &file.changing);
+        let described = |(id, leases): &(ChangeId, Leases)| {
+            let change = self.changes.get(id)?;
+            Some((*id, change.session(), *leases, change.is_admitted()))
+        };
+        changing.filter_map(described).collect()
+    }
+
+    /// Until when nothing is changed at the longest, while a client of before may remember something.
+    pub fn grace_until(&self) -> Option<Duration> {
+        self.grace.as_ref().map(|(_, until)| *until)
+    }
+
     /// Whether a change of the file was announced and is not done.
     pub fn is_changing(&self, ino: InodeNo) -> bool {
         self.files.get(&ino).is_some_and(|file| !file.changing.is_empty())

@@ -33,6 +33,11 @@ impl SessionState {
         }
     }
 
+    /// When something was last received from it.
+    pub(super) const fn heard(&self) -> Duration {
+        self.heard
+    }
+
     /// On how many files it holds leases.
     pub(super) fn len(&self) -> usize {
         self.files.len()

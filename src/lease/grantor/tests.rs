@@ -160,3 +160,21 @@ fn when_anything_may_have_changed_all_is_asked_for() {
     assert_eq!(given[..], [Leases::empty()]);
     assert_eq!(grantor.step(at(1), Event::Overflowed), [], "it was asked for already");
 }
+
+#[test]
+fn who_holds_and_who_waits_can_be_asked() {
+    let mut grantor = grantor(Some(Grace { awaited: [5].into(), until: TERM }));
+    assert_eq!(grantor.grace_until(), Some(TERM));
+    grantor.step(at(0), Event::Greeted(5));
+    assert_eq!(grantor.grace_until(), None);
+    assert!(grant(&mut grantor, 0, 1, (ino(1), A)));
+    grantor.step(at(2), Event::Heard(session(1)));
+    grantor.step(at(3), change(7, 2, &[(ino(1), A)]));
+    assert_eq!(grantor.holders_of(ino(1)), [(session(1), A, Some(at(3)))]);
+    assert_eq!(grantor.heard(session(1)), Some(at(2)));
+    assert_eq!(grantor.changes_of(ino(1)), [(7, Some(session(2)), A, false)]);
+    grantor.step(at(4), Event::Returned(session(1), 1, vec![(ino(1), A)]));
+    assert_eq!(grantor.changes_of(ino(1)), [(7, Some(session(2)), A, true)]);
+    grantor.step(at(4), Event::Done(7));
+    assert_eq!(grantor.changes_of(ino(1)), []);
+}

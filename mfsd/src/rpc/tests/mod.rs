@@ -66,6 +66,7 @@ impl Daemon {
             node: NodeId::from_digest([1; 32]),
             name: NodeName::parse("n1").expect("a name"),
             number: NodeNumber::new(1).expect("not 0"),
+            root: "/".into(),
             instance: Instance::begin().expect("/proc"),
             lease_term,
             limits,

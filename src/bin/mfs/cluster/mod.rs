@@ -1,13 +1,15 @@
-//! The commands that form a cluster, show it and change it. All of them ask mfsd over its socket; what is
+//! The commands that form a cluster, show it, what is held in it, and change it. All of them ask mfsd over its socket; what is
 //! decided, is decided there.
 
 mod daemon;
 mod init;
 mod join;
+mod locks;
 mod node;
 mod nodes;
 mod span;
 mod token;
+mod why;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -29,6 +31,10 @@ pub(crate) enum Command {
     Join(join::Args),
     /// Show the nodes of the cluster
     Nodes(nodes::Args),
+    /// Who holds what on a file, since when, and what is waited for
+    Why(why::Args),
+    /// The locks of applications at a node: held for its peers, and waited for
+    Locks(locks::Args),
     /// Join tokens: make, list, revoke
     Token(token::Args),
     /// Remove a node, renew this one's certificate
@@ -57,6 +63,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Init(args) => block_on(init::run(args)),
         Command::Join(args) => block_on(join::run(args)),
         Command::Nodes(args) => block_on(nodes::run(args)),
+        Command::Why(args) => block_on(why::run(args)),
+        Command::Locks(args) => block_on(locks::run(args)),
         Command::Token(args) => block_on(token::run(args)),
         Command::Node(args) => block_on(node::run_node(args)),
         Command::Leave(args) => block_on(node::run_leave(args)),
