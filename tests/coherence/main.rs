@@ -28,6 +28,7 @@ mod races;
 mod sizes;
 mod stage;
 mod sys;
+mod turns;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ const ALL: &[(&str, &[Case])] = &[
     ("programs", programs::CASES),
     ("races", races::CASES),
     ("sizes", sizes::CASES),
+    ("turns", turns::CASES),
 ];
 
 fn main() -> ExitCode {

@@ -177,6 +177,14 @@ impl<'s> Two<'s> {
         self.set.actor(self.sides[1], &self.directory)
     }
 
+    /// A number that is another one for every case, pair and round, and always the same for each.
+    pub(super) fn seed(&self) -> u64 {
+        // FNV-1a, which no release of a library changes.
+        self.directory.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+
     /// The one whose changes of names nobody sees late: for what a case begins with.
     pub(super) fn maker(&self) -> &Actor {
         if self.b.late { &self.b } else { &self.a }

@@ -140,6 +140,26 @@ impl Actor {
         self.system(libc::SYS_copy_file_range, words).0
     }
 
+    /// copy_file_range(2); how many bytes it copied.
+    pub(crate) fn copy_range(
+        &self,
+        (from, from_at): (Fd, usize),
+        (to, to_at): (Fd, usize),
+        length: usize,
+    ) -> Result<usize> {
+        let offset = |at: usize| Word::Bytes(Blob((at as u64).to_le_bytes().to_vec()));
+        let words = vec![
+            Word::Number(from.0),
+            offset(from_at),
+            Word::Number(to.0),
+            offset(to_at),
+            Word::Number(length as i64),
+            Word::Number(0),
+        ];
+        let copied = self.system(libc::SYS_copy_file_range, words).0?;
+        Ok(usize::try_from(copied).expect("a length"))
+    }
+
     /// sendfile(2) from the beginning of a file into memory, and what arrived there.
     pub(crate) fn sent(&self, from: Fd, length: usize) -> Result<Vec<u8>> {
         let words = vec![Word::Bytes(Blob(b"sent\0".to_vec())), Word::Number(0)];
