@@ -12,7 +12,7 @@ use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, INodeNo, InitFlags, IoctlFlags, KernelConfig,
     TimeOrNow, WriteFlags,
 };
-use mfs::types::{AccessMode, Errno, FileKind, RenameFlags, SetAttr, XattrName};
+use mfs::types::{Access, AccessMode, Errno, FileKind, RenameFlags, SetAttr, XattrName};
 
 use crate::caps;
 use crate::flags::{
@@ -50,6 +50,11 @@ impl fuser::Filesystem for Port {
 
     fn lookup(&self, r: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
         let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        if self.fs.has_missed(asker) {
+            return self.answer("lookup", reply, move |fs| async move {
+                fs.lookup_held(&Request::of(asker), parent, name?).await
+            });
+        }
         let known = name.as_ref().ok();
         if let Some(known) = known.and_then(|name| self.fs.known_entry(asker, parent, name)) {
             return Self::answer_known("lookup", reply, known);
@@ -75,7 +80,8 @@ impl fuser::Filesystem for Port {
             return Self::answer_known("getattr", reply, Ok(attr));
         }
         self.answer("getattr", reply, move |fs| async move {
-            fs.getattr(&Request::of(asker), ino, handle).await
+            let request = Request::of(asker);
+            fs.unless_missed(asker, Access::Read, fs.getattr(&request, ino, handle)).await
         });
     }
 
@@ -102,7 +108,10 @@ impl fuser::Filesystem for Port {
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime };
         self.answer("setattr", reply, move |fs| async move {
-            fs.setattr(&Request::of(asker), ino, handle, set).await
+            let request = Request::of(asker);
+            let access = if set.size.is_some() { Access::Write } else { Access::Read };
+            let change = fs.when_settled(|| fs.setattr(&request, ino, handle, set.clone()));
+            fs.unless_missed(asker, access, change).await
         });
     }
 
@@ -222,7 +231,13 @@ impl fuser::Filesystem for Port {
         let (asker, ino) = (asker(r), ino(number));
         let (access, flags) = open_flags(flags.0);
         self.answer("open", self.open_reply(reply), move |fs| async move {
-            fs.open(&Request::of(asker), ino, access, flags).await
+            let request = Request::of(asker);
+            let open = fs.when_settled(|| fs.open(&request, ino, access, flags));
+            let opened = fs.unless_missed(asker, access, open).await;
+            if opened.is_ok() {
+                fs.has_opened(asker).await;
+            }
+            opened
         });
     }
 
@@ -239,8 +254,9 @@ impl fuser::Filesystem for Port {
         let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
         let (access, flags) = open_flags(flags);
         self.answer("create", self.open_reply(reply), move |fs| async move {
-            let request = Request::of(asker).with_umask(umask);
-            fs.create(&request, parent, name?, permissions(mode), access, flags).await
+            let (request, name) = (Request::of(asker).with_umask(umask), name?);
+            let mode = permissions(mode);
+            fs.when_settled(|| fs.create(&request, parent, name.clone(), mode, access, flags)).await
         });
     }
 

@@ -11,6 +11,7 @@ use super::Export;
 use super::impersonate::Impersonation;
 use super::mounts::{proc_path, stat};
 use super::open_file::{Body, OpenFile};
+use super::programs::Purpose;
 use super::sys;
 use super::tree::{Node, attr_of};
 use crate::types::{
@@ -28,7 +29,13 @@ impl Export {
         file: &FileId,
         set: &SetAttr,
     ) -> Result<Attr, Errno> {
-        let mut found = self.tree.find(file)?.for_change()?;
+        let node = self.tree.find(file)?;
+        // For as long as it is truncated it is written.
+        let _writing = match set.size {
+            Some(_) => Some(self.tree.programs.begin(self.tree.number(&node), Purpose::Write)?),
+            None => None,
+        };
+        let mut found = node.for_change()?;
         {
             let _as_caller = Impersonation::begin(caller)?;
             if let Some(size) = set.size {

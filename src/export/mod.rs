@@ -9,7 +9,7 @@
 //!
 //! Lock order: none of the locks here is held while another is taken, but for
 //!   `Opened::position`
-//!     `Hidden::known` | `Mounts::known` | `Pinned::table` | `OpenIndex::by_file` | `Tenant::owners`
+//!     `Hidden::known` | `Mounts::known` | `Pinned::table` | `OpenIndex::by_file` | `Tenant::owners` | `Programs::uses`
 //!   `Tenant::owners`
 //!     `Description::locked`
 
@@ -41,6 +41,7 @@ mod open_file;
 mod open_index;
 mod pinned;
 mod pool;
+mod programs;
 mod proof;
 mod read_only;
 mod readdir;
@@ -206,6 +207,7 @@ impl Export {
             numbers: Numbers::new(&keys.inode_numbers, home),
             pinned: Pinned::new(&budget),
             opens: OpenIndex::default(),
+            programs: Arc::default(),
             watch: Watch::default(),
             mounts,
             hidden,

@@ -13,6 +13,7 @@ use super::fd_budget::FdSlot;
 use super::held::Flocked;
 use super::impersonate::Impersonation;
 use super::mounts::{Mount, reopen};
+use super::programs::{Purpose, Using};
 use super::proof::{self, Admission};
 use super::sys;
 use super::tenant::Tenant;
@@ -45,6 +46,8 @@ pub(super) struct Opened {
     /// The flock(2) lock on it.
     pub(super) flocked: Mutex<Option<Flocked>>,
     pub(super) body: Body,
+    /// Its share in who runs the file and who writes it.
+    _using: Option<Using>,
     _slot: FdSlot,
     _counted: Held,
 }
@@ -80,24 +83,63 @@ impl Opening<'_> {
     /// proven to have had.
     ///
     /// # Errors
-    /// Those of open(2); ENXIO for a FIFO, socket or device: those are local objects of each node.
+    /// Those of open(2); ENXIO for a FIFO, socket or device: those are local objects of each node; ETXTBSY
+    /// for a program that runs and is to be written, or the other way round.
     pub(super) fn open(&self, node: &Node) -> Result<OpenFile, Errno> {
         let slot = self.tenant.budget.take()?;
-        let body = match node {
+        let (body, using) = match node {
             Node::Barred(_) if self.access.writes() => return Err(Errno::IsDir),
-            Node::Barred(_) => Body::Barred(self.tree.attr(node)?),
+            Node::Barred(_) => (Body::Barred(self.tree.attr(node)?), None),
             Node::File(found) => {
                 let proven = self.is_proven(&self.tree.file_id(node)?);
+                let using = self.begin_using(node, found, proven)?;
                 let fd = open_found(self.caller, found, self.access, self.flags, proven)?;
-                Body::of(found, Arc::new(fd))?
+                if let Some(using) = using.as_ref().filter(|_| !proven) {
+                    using.refuse_if_written_beside(fd.as_fd())?;
+                }
+                // Who only empties a file and reads on has written it by now.
+                let lasts = self.access.writes() || is_execution(self.access, self.flags);
+                (Body::of(found, Arc::new(fd))?, using.filter(|_| lasts))
             }
         };
-        self.finish(node, body, slot)
+        self.finish(node, body, using, slot)
     }
 
     /// Takes over a file that was just created.
     pub(super) fn take(&self, node: &Node, fd: OwnedFd, slot: FdSlot) -> Result<OpenFile, Errno> {
-        self.finish(node, Body::File(Arc::new(fd)), slot)
+        let using = self.purpose().and_then(|purpose| self.again(node, purpose));
+        self.finish(node, Body::File(Arc::new(fd)), using, slot)
+    }
+
+    /// What the open does that others must not, or must have done before it.
+    fn purpose(&self) -> Option<Purpose> {
+        let writes = self.access.writes() || self.flags.contains(OpenFlags::TRUNCATE);
+        match () {
+            () if writes => Some(Purpose::Write),
+            () if is_execution(self.access, self.flags) => Some(Purpose::Run),
+            () => None,
+        }
+    }
+
+    /// From before the file is opened, so that nothing is truncated that runs. What was open before is taken
+    /// up again whatever others have begun meanwhile.
+    fn begin_using(
+        &self,
+        node: &Node,
+        found: &Found,
+        proven: bool,
+    ) -> Result<Option<Using>, Errno> {
+        let Some(purpose) = self.purpose().filter(|_| found.kind() == Ok(FileKind::Regular)) else {
+            return Ok(None);
+        };
+        if proven {
+            return Ok(self.again(node, purpose));
+        }
+        self.tree.programs.begin(self.tree.number(node), purpose).map(Some)
+    }
+
+    fn again(&self, node: &Node, purpose: Purpose) -> Option<Using> {
+        self.tree.programs.again(self.tree.number(node), purpose)
     }
 
     fn is_proven(&self, file: &FileId) -> bool {
@@ -107,7 +149,13 @@ impl Opening<'_> {
         self.proof.is_some_and(|proof| admission.is_proven_by(proof, &self.tree.seal))
     }
 
-    fn finish(&self, node: &Node, body: Body, slot: FdSlot) -> Result<OpenFile, Errno> {
+    fn finish(
+        &self,
+        node: &Node,
+        body: Body,
+        using: Option<Using>,
+        slot: FdSlot,
+    ) -> Result<OpenFile, Errno> {
         let file = self.tree.file_id(node)?;
         if let Body::File(fd) | Body::Directory(fd, _) = &body {
             self.tree.opens.note(&file, fd);
@@ -124,6 +172,7 @@ impl Opening<'_> {
             position: Mutex::new(()),
             flocked: Mutex::new(None),
             body,
+            _using: using,
             _slot: slot,
             _counted: m::SERVER_OPENS.hold(),
         })))

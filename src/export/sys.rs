@@ -204,6 +204,31 @@ pub(super) fn get_range_lock(
     Ok(Some(Conflict { kind, range: LockRange { start, end }, pid: raw.l_pid }))
 }
 
+/// fcntl(2): the signal that tells of a lease to be given back (include/uapi/asm-generic/fcntl.h).
+const F_SETSIG: libc::c_int = 10;
+
+/// Whether any process of this machine has the file open for writing, by asking for a lease that nobody
+/// gets who shares the file with a writer. The lease is given back at once.
+///
+/// # Errors
+/// Those of fcntl(2): not all file systems have leases.
+pub(super) fn is_open_for_writing(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let fd = fd.as_raw_fd();
+    // Who opens the file for writing between the two calls waits that long, and this process is told of it:
+    // by SIGIO, which would end it, unless another signal is named. This one is ignored by default.
+    // SAFETY: these commands of fcntl(2) take an integer.
+    check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) }.into())?;
+    // SAFETY: as above.
+    match check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) }.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) }.into())?;
+    Ok(false)
+}
+
 /// The kernel's form of a lock: offsets are signed, and a length of 0 reaches to the end of any file.
 fn raw_lock(kind: LockKind, range: LockRange) -> io::Result<libc::flock> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);

@@ -20,6 +20,7 @@ use super::mounts::{Crossing, Mount, Mounts, stat};
 use super::numbers::{Identity, Numbers};
 use super::open_index::OpenIndex;
 use super::pinned::Pinned;
+use super::programs::Programs;
 use super::sys::{self, HandleUse, KernelHandle};
 use super::watch::Watch;
 use crate::types::op::Entry;
@@ -34,6 +35,7 @@ pub(super) struct Tree {
     pub(super) hidden: Hidden,
     pub(super) pinned: Pinned,
     pub(super) opens: OpenIndex,
+    pub(super) programs: Arc<Programs>,
     pub(super) watch: Watch,
     pub(super) budget: FdBudget,
     pub(super) abilities: Abilities,

@@ -15,6 +15,8 @@ cases! {
         many_removed_files_stay_apart,
         a_removed_file_can_be_truncated,
         a_removed_program_file_can_be_replaced;
+    BETWEEN_MOUNTS:
+        a_name_that_is_replaced_again_and_again_is_always_there;
 }
 
 fn a_removed_file_is_read_and_written_on_by_both(two: &Two<'_>) {
@@ -121,4 +123,38 @@ fn a_removed_program_file_can_be_replaced(two: &Two<'_>) {
     two.a.chmod("program", 0o755).unwrap();
     two.b.sees((0, "new".to_owned()), |b| b.try_shell("./program"));
     assert_eq!(two.b.all(held).unwrap(), b"#!/bin/sh\necho old\n");
+}
+
+fn a_name_that_is_replaced_again_and_again_is_always_there(two: &Two<'_>) {
+    two.maker().put("f", b"text").unwrap();
+    two.b.sees(Ok("text".to_owned()), |b| b.text("f"));
+    let replace = "\
+import os
+while not os.path.exists('done'):
+    for turn in range(20):
+        with open('new', 'w') as new: new.write('text')
+        os.rename('new', 'f')
+";
+    let use_it = "\
+import os
+failed = {}
+def tried(what, call):
+    try: call()
+    except OSError as error: failed[(what, error.errno)] = failed.get((what, error.errno), 0) + 1
+def read():
+    with open('f') as f: assert f.read() == 'text'
+for turn in range(50):
+    tried('read', read)
+    tried('stat', lambda: os.stat('f'))
+    tried('open for writing', lambda: os.close(os.open('f', os.O_RDWR)))
+    tried('chmod', lambda: os.chmod('f', 0o644))
+open('done', 'w').close()
+print(failed)
+";
+    for (name, text) in [("replace.py", replace), ("use.py", use_it)] {
+        two.given(name, text.as_bytes());
+    }
+    let (_, failed) =
+        two.together(|a| a.shell("python3 replace.py"), |b| b.shell("python3 use.py"));
+    assert_eq!(failed, "{}");
 }

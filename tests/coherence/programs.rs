@@ -1,6 +1,6 @@
 //! Programs that are used to one machine: databases, make, git, tar, editors' ways of saving.
 
-use libc::{O_RDONLY, O_RDWR};
+use libc::{O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 
 use super::actor::Actor;
 use super::stage::{Two, cases};
@@ -15,8 +15,10 @@ cases! {
         git_sees_what_was_committed_elsewhere,
         a_program_is_run_as_it_was_just_written,
         a_program_that_runs_cannot_be_written,
-        a_program_that_is_written_cannot_be_run;
+        a_program_that_ended_is_written_at_once,
+        a_program_that_was_closed_is_run_at_once;
     EVERYWHERE:
+        a_program_that_is_written_cannot_be_run,
         an_archive_that_was_unpacked_is_whole,
         a_file_that_is_saved_by_renaming_is_never_half,
         a_pid_file_is_taken_by_one,
@@ -151,9 +153,33 @@ fn a_program_is_run_as_it_was_just_written(two: &Two<'_>) {
 fn a_program_that_runs_cannot_be_written(two: &Two<'_>) {
     running(two);
     let opened = two.a.open("program", O_RDWR).map(drop);
+    let emptied = two.a.open("program", O_WRONLY | O_TRUNC).map(drop);
+    let truncated = two.a.truncate("program", 0);
+    let ran_again = two.a.try_shell("./program 0");
     two.b.put("done", b"").unwrap();
     two.b.shell("while kill -0 $(cat pid) 2>/dev/null; do sleep 0.01; done");
-    assert_eq!(opened, Err(rustix::io::Errno::TXTBSY));
+    assert_eq!([opened, emptied, truncated], [Err(rustix::io::Errno::TXTBSY); 3]);
+    assert_eq!(ran_again.0, 0, "it runs on both sides: {}", ran_again.1);
+    assert!(two.a.size("program").unwrap() > 0);
+}
+
+fn a_program_that_ended_is_written_at_once(two: &Two<'_>) {
+    two.b.shell("cp /bin/true program && chmod 755 program");
+    for turn in 0..6 {
+        two.b.shell("./program");
+        let fd = two.a.open("program", O_RDWR).unwrap_or_else(|error| panic!("{turn}: {error}"));
+        two.a.close(fd).unwrap();
+    }
+}
+
+fn a_program_that_was_closed_is_run_at_once(two: &Two<'_>) {
+    two.b.shell("cp /bin/true program && chmod 755 program");
+    for turn in 0..6 {
+        let fd = two.a.open("program", O_RDWR).unwrap();
+        two.a.close(fd).unwrap();
+        let (status, said) = two.b.try_shell("./program");
+        assert_eq!(status, 0, "{turn}: {said}");
+    }
 }
 
 /// Starts a copy of sleep(1) in the directory through `b`.
@@ -165,12 +191,14 @@ fn running(two: &Two<'_>) {
 }
 
 fn a_program_that_is_written_cannot_be_run(two: &Two<'_>) {
-    two.b.shell("cp /bin/true program && chmod 755 program && ./program");
+    two.steady().shell("cp /bin/true program && chmod 755 program && ./program");
+    two.b.sees(0, |b| b.try_shell("./program").0);
     let fd = two.a.open("program", O_RDWR).unwrap();
     let (status, said) = two.b.try_shell("./program");
     assert_eq!(status, 126, "{said}");
     two.a.close(fd).unwrap();
-    two.b.shell("./program");
+    // A local process of the home may be a moment too early.
+    two.b.shell("until ./program; do sleep 0.01; done 2>/dev/null");
 }
 
 fn an_archive_that_was_unpacked_is_whole(two: &Two<'_>) {

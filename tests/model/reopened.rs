@@ -80,6 +80,48 @@ fn a_program_that_runs_is_opened_again() {
 }
 
 #[test]
+fn a_program_that_runs_is_not_written_and_what_is_written_does_not_run() {
+    needs_root();
+    let lab = Lab::new();
+    std::fs::write(lab.path("p"), "#!/bin/true").unwrap();
+    let file = lab.walk("p").unwrap().file;
+    lab.set(&Caller::root(), &file, mode(0o777)).unwrap();
+    let (access, flags) = (Access::Read, OpenFlags::EXECUTE);
+    let run = Open { file: file.clone(), open: open_id(1), access, flags, proof: None };
+    let (access, flags) = (Access::Write, OpenFlags::TRUNCATE);
+    let write = Open { file, open: open_id(2), access, flags, proof: None };
+    let opened = lab.call(&user(1001), run.clone()).unwrap();
+    assert_eq!(lab.call(&user(1002), write.clone()), Err(Errno::TxtBsy));
+    assert_eq!(std::fs::read(lab.path("p")).unwrap(), b"#!/bin/true", "it was not emptied");
+    // After a restart it goes on running, and is not written either.
+    let restarted = Restarted::of(&lab);
+    let again = Open { proof: opened.proof, ..run.clone() };
+    restarted.open(&user(1001), &again).unwrap();
+    assert_eq!(restarted.open(&user(1002), &write), Err(Errno::TxtBsy));
+    // Whoever was first after the restart, nobody loses what was open before it.
+    let restarted = Restarted::of(&lab);
+    restarted.open(&user(1002), &write).unwrap();
+    restarted.open(&user(1001), &again).unwrap();
+    let other = Open { open: open_id(3), ..run };
+    assert_eq!(restarted.open(&user(1001), &other), Err(Errno::TxtBsy));
+}
+
+#[test]
+fn what_a_local_process_writes_does_not_run() {
+    needs_root();
+    let lab = Lab::new();
+    std::fs::write(lab.path("p"), "#!/bin/true").unwrap();
+    let file = lab.walk("p").unwrap().file;
+    lab.set(&Caller::root(), &file, mode(0o755)).unwrap();
+    let (access, flags) = (Access::Read, OpenFlags::EXECUTE);
+    let run = Open { file, open: open_id(1), access, flags, proof: None };
+    let local = std::fs::File::options().write(true).open(lab.path("p")).unwrap();
+    assert_eq!(lab.call(&user(1001), run.clone()), Err(Errno::TxtBsy));
+    drop(local);
+    lab.call(&user(1001), run).unwrap();
+}
+
+#[test]
 fn what_was_never_open_is_decided_by_permission() {
     needs_root();
     let lab = Lab::new();

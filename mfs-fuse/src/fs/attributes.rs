@@ -62,7 +62,12 @@ impl MountedFs {
                 Err(Errno::Stale) if let Some(attr) = self.handles.listed(ino) => {
                     return Ok(Attr { ino, nlink: 0, ..attr });
                 }
-                answer => return Ok(Attr { ino, ..answer? }),
+                Err(Errno::Stale) if let Some(attr) = self.inodes.removed(ino) => return Ok(attr),
+                answer => {
+                    let attr = answer?;
+                    self.inodes.saw(ino, &attr);
+                    return Ok(Attr { ino, ..attr });
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 use mfs::sync::Mutex;
 use mfs::telemetry::instruments::Held;
 use mfs::telemetry::metrics::MOUNT_INODES;
-use mfs::types::{FileId, InodeNo, NodeId};
+use mfs::types::{Attr, FileId, FileKind, InodeNo, NodeId};
 
 /// What an inode number of this mount stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,6 +59,8 @@ struct Known {
     subject: Subject,
     /// How often the kernel was told of it and has not yet forgotten.
     lookups: u64,
+    /// Of a directory: its attributes when they were last seen.
+    directory: Option<Box<Attr>>,
     _counted: Held,
 }
 
@@ -102,6 +104,7 @@ impl InodeMap {
                     free.insert(Known {
                         subject: subject.clone(),
                         lookups: 1,
+                        directory: None,
                         _counted: MOUNT_INODES.hold(),
                     });
                     inner.by_subject.insert(subject.clone(), number);
@@ -123,6 +126,26 @@ impl InodeMap {
             return Some(Subject::Top);
         }
         self.inner.lock().by_number.get(&number).map(|known| known.subject.clone())
+    }
+
+    /// Notes the attributes of a directory: it may be removed, and be the working directory of somebody.
+    pub fn saw(&self, number: InodeNo, attr: &Attr) {
+        if attr.kind != FileKind::Directory {
+            return;
+        }
+        if let Some(known) = self.inner.lock().by_number.get_mut(&number) {
+            match &mut known.directory {
+                Some(seen) => seen.as_mut().clone_from(attr),
+                none => *none = Some(Box::new(attr.clone())),
+            }
+        }
+    }
+
+    /// The attributes of a directory that was removed.
+    pub fn removed(&self, number: InodeNo) -> Option<Attr> {
+        let inner = self.inner.lock();
+        let seen = inner.by_number.get(&number)?.directory.as_deref()?;
+        Some(Attr { ino: number, nlink: 0, ..seen.clone() })
     }
 
     /// Takes back `lookups` of the count.

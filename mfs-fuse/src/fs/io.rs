@@ -14,6 +14,7 @@ use super::backing::Backing;
 use super::cache::Collecting;
 use super::handle_map::{Fetched, Fh, Handle, Leaving, Listed, OpenFile, Opener, SyntheticEntry};
 use super::inode_map::Subject;
+use super::namespace::gone;
 use super::process::Asker;
 use super::{MountedFs, Place, Request, root};
 
@@ -94,7 +95,7 @@ impl MountedFs {
         let own = self.change_name(&place, &name);
         let answer = place.backing.call_leased(&origin, call).await.map(|opened| opened.entry);
         own.end_made(since_boot(), place.home, &name, &answer);
-        let entry = answer.result?;
+        let entry = answer.result.map_err(gone)?;
         if in_magic {
             self.selections.made(request.asker, place.node, name);
         }

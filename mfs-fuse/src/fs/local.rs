@@ -2,9 +2,10 @@
 //!
 //! Data bypasses mfsd: finding, reading, listing and opening go to the export itself, by the same code that
 //! mfsd runs. What changes names and attributes goes through mfsd, which knows who remembers them; a file
-//! that is open for writing is open there, too, so that nobody remembers what is written past it.
+//! that is open for writing is open there, too, so that nobody remembers what is written past it; and so is
+//! a program that runs, so that nobody writes it.
 //!
-//! Lock order: `Local::writing` is a leaf.
+//! Lock order: `Local::noted` is a leaf.
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
@@ -16,7 +17,7 @@ use mfs::export::{Export, OpenFile, OpenMap, Opens, Pool};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics::MOUNT_DIRECT_OPERATIONS;
 use mfs::types::op::{self, Call, Create, Entry, Listing, Opened, Operation, Outcome};
-use mfs::types::{Access, Caller, Errno, FileId, OpenFlags, OpenId};
+use mfs::types::{Caller, Errno, FileId, OpenFlags, OpenId};
 
 use super::backing::{Origin, Terms};
 use super::remote::Remote;
@@ -27,8 +28,8 @@ pub struct Local {
     export: Export,
     pool: Pool,
     opens: Arc<OpenMap>,
-    /// The opens for writing, and their names at mfsd.
-    writing: Mutex<HashMap<OpenId, OpenId>>,
+    /// The opens that mfsd must know of, and their names there.
+    noted: Mutex<HashMap<OpenId, OpenId>>,
     last_open: AtomicU64,
     changes: Changes,
     terms: Terms,
@@ -90,7 +91,7 @@ impl Local {
             export,
             pool: Pool::new(Pool::USUAL_THREADS),
             opens: Arc::new(opens),
-            writing: Mutex::default(),
+            noted: Mutex::default(),
             last_open: AtomicU64::new(0),
             changes,
             terms,
@@ -105,7 +106,7 @@ impl Local {
     pub async fn call<C: Call>(&self, origin: &Origin<'_>, call: C) -> Result<C::Output, Errno> {
         let operation = call.into();
         let outcome = match &self.changes {
-            Changes::Server(server) if changes_names_or_attributes(&operation) => match operation {
+            Changes::Server(server) if concerns_others(&operation) => match operation {
                 Operation::Create(create) => self.create(server, origin, create).await?,
                 Operation::Open(open) => self.open(server, origin, open).await?,
                 operation => server.call(origin, Whole(operation)).await?,
@@ -117,7 +118,7 @@ impl Local {
                 };
                 let asked = Self::is_lookup(&operation).then(|| operation.clone());
                 let outcome = self.execute(origin.caller, operation).await;
-                if let Some(theirs) = released.and_then(|open| self.writing.lock().remove(&open)) {
+                if let Some(theirs) = released.and_then(|open| self.noted.lock().remove(&open)) {
                     self.release(server, origin, theirs).await;
                 }
                 match (outcome?, asked) {
@@ -216,37 +217,39 @@ impl Local {
         }
         // The file stays open at mfsd until it is open here, so that nobody can take it away between; and
         // as long as it is written to here.
-        self.opened(server, origin, (open, theirs), access, opened.is_ok()).await;
+        let keep = opened.is_ok() && access.writes();
+        self.opened(server, origin, (open, theirs), keep).await;
         opened.map(|_| Outcome::Opened(Opened { entry, proof }))
     }
 
-    /// mfsd opens the file, too, and truncates it: until it is closed there, nobody remembers what it says.
+    /// mfsd opens the file, too, and truncates it: until it is closed there, nobody remembers what it says,
+    /// or nobody writes what runs.
     async fn open(
         &self,
         server: &Remote,
         origin: &Origin<'_>,
         asked: op::Open,
     ) -> Result<Outcome, Errno> {
-        let (open, access, theirs) = (asked.open, asked.access, server.new_open());
+        let (open, theirs) = (asked.open, server.new_open());
+        let lasts = asked.access.writes() || asked.flags.contains(OpenFlags::EXECUTE);
         server.call(origin, op::Open { open: theirs, ..asked.clone() }).await?;
         let flags = asked.flags - OpenFlags::TRUNCATE;
         let opened =
             self.execute(origin.caller, Operation::Open(op::Open { flags, ..asked })).await;
-        self.opened(server, origin, (open, theirs), access, opened.is_ok()).await;
+        self.opened(server, origin, (open, theirs), opened.is_ok() && lasts).await;
         opened
     }
 
-    /// Keeps an open of mfsd as long as the file is open for writing here.
+    /// Keeps an open of mfsd as long as the file is open here, or ends it.
     async fn opened(
         &self,
         server: &Remote,
         origin: &Origin<'_>,
         (open, theirs): (OpenId, OpenId),
-        access: Access,
-        succeeded: bool,
+        keep: bool,
     ) {
-        if succeeded && access.writes() {
-            self.writing.lock().insert(open, theirs);
+        if keep {
+            self.noted.lock().insert(open, theirs);
         } else {
             self.release(server, origin, theirs).await;
         }
@@ -267,12 +270,16 @@ impl Local {
 }
 
 /// Whether others may remember what the operation changes, and have not been asked to forget it when the
-/// file was opened for writing.
-const fn changes_names_or_attributes(operation: &Operation) -> bool {
+/// file was opened for writing; or must be kept from writing what it runs.
+const fn concerns_others(operation: &Operation) -> bool {
     match operation {
         // What is open for writing is open at mfsd, too.
         Operation::SetAttributes(set) => set.open.is_none(),
-        Operation::Open(open) => open.access.writes() || open.flags.contains(OpenFlags::TRUNCATE),
+        Operation::Open(open) => {
+            open.access.writes()
+                || open.flags.contains(OpenFlags::TRUNCATE)
+                || open.flags.contains(OpenFlags::EXECUTE)
+        }
         Operation::MakeNode(_)
         | Operation::MakeDir(_)
         | Operation::MakeSymlink(_)

@@ -3,11 +3,12 @@
 //! An operation takes the asker, inode numbers and names, and answers values or an `Errno`. Every answer
 //! about a file comes from its home node, or from what is remembered while the home grants a lease on it.
 //!
-//! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots`, the locks of `cache` and the tables of
-//! `Selections` are leaves; no two of them are held together, and none across an `.await`.
+//! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots`, the locks of `cache`, the tables of
+//! `Selections` and `Misses::by_thread` are leaves; no two of them are held together, and none across an `.await`.
 
 mod attributes;
 pub mod backing;
+mod busy;
 pub mod cache;
 pub mod handle_map;
 pub mod inode_map;
@@ -15,6 +16,7 @@ mod io;
 mod known;
 pub mod local;
 mod lock;
+mod missed;
 mod namespace;
 pub mod nodes;
 pub mod process;
@@ -35,6 +37,7 @@ use self::backing::{Backing, Origin};
 use self::cache::{Cache, Changing};
 use self::handle_map::HandleMap;
 use self::inode_map::{InodeMap, Subject};
+use self::missed::Misses;
 use self::nodes::Nodes;
 use self::process::Asker;
 use self::selection::Selections;
@@ -49,6 +52,7 @@ pub struct MountedFs {
     inodes: InodeMap,
     handles: Arc<HandleMap>,
     selections: Selections,
+    misses: Misses,
     terms: Terms,
     mounted_at: Timestamp,
 }
@@ -105,6 +109,7 @@ impl MountedFs {
             inodes: InodeMap::new(),
             handles: Arc::default(),
             selections: Selections::default(),
+            misses: Misses::default(),
             terms,
             mounted_at: Self::now(),
         })
@@ -134,6 +139,7 @@ impl MountedFs {
     fn admit(&self, node: NodeId, entry: Entry) -> Attr {
         let home = entry.attr.ino;
         let ino = self.inodes.admit(&Subject::File { node, file: entry.file, home }, home);
+        self.inodes.saw(ino, &entry.attr);
         Attr { ino, ..entry.attr }
     }
 

@@ -39,7 +39,7 @@ impl MountedFs {
         let answer = place.backing.call_leased(&origin, lookup).await;
         cache.note_lookup(since_boot(), stamp, place.home, &name, &answer);
         self.cache.trim();
-        Ok(self.admit(place.node, answer.result?))
+        Ok(self.admit(place.node, answer.result.map_err(gone)?))
     }
 
     /// Makes a name, of the file `linked` at the node if it has one already.
@@ -57,7 +57,7 @@ impl MountedFs {
         };
         let answer = place.backing.call_leased(&request.origin(), make).await;
         change.end_made(since_boot(), place.home, &name, &answer);
-        let entry = answer.result?;
+        let entry = answer.result.map_err(gone)?;
         self.touch_root(request, &place);
         Ok(self.admit(place.node, entry))
     }
@@ -72,7 +72,7 @@ impl MountedFs {
         let change = self.change_name(place, name);
         let answer = place.backing.call_leased(&request.origin(), remove).await;
         change.end_removed(since_boot(), place.home, name, &answer);
-        answer.result?;
+        answer.result.map_err(gone)?;
         self.touch_root(request, place);
         Ok(())
     }
@@ -211,9 +211,19 @@ impl MountedFs {
         let change = Changing::begin_rename(self.cache.node(source.node), from, to);
         let answer = source.backing.call_leased(&request.origin(), rename).await;
         change.end_renamed(since_boot(), from, to, flags, &answer);
-        answer.result?;
+        answer.result.map_err(gone)?;
         self.touch_root(request, &source);
         self.touch_root(request, &target);
         Ok(())
+    }
+}
+
+/// A directory that was removed has no names and takes none: that is ENOENT, as on one machine. The kernel
+/// has come to it by a working directory or a descriptor, or was there before it went; asking once more, as
+/// it does after ESTALE, would lead it nowhere else.
+pub(super) const fn gone(errno: Errno) -> Errno {
+    match errno {
+        Errno::Stale => Errno::NoEnt,
+        other => other,
     }
 }
