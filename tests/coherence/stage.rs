@@ -54,6 +54,7 @@ struct Set {
     // Before the cluster: a hand that is left would be left on the machine.
     hands: [Mutex<Vec<Hand>>; 3],
     quiet: Mutex<()>,
+    moves: Mutex<()>,
     home: PathBuf,
     cluster: Cluster,
 }
@@ -146,7 +147,13 @@ impl Set {
         let cluster = Setup::nodes(3).up();
         cluster.node(3).run("mkdir -p /mfs0 && mount -t mfs -o dfsa=0 mfs /mfs0");
         let home = cluster.node(3).path("/data");
-        Self { hands: Default::default(), quiet: Mutex::new(()), home, cluster }
+        Self {
+            hands: Default::default(),
+            quiet: Mutex::new(()),
+            moves: Mutex::new(()),
+            home,
+            cluster,
+        }
     }
 
     fn actor(&self, side: Side, directory: &str) -> Actor {
@@ -218,6 +225,14 @@ impl<'s> Two<'s> {
     /// Keeps other cases that count messages out while the value lives.
     pub(super) fn quietly(&self) -> mfs::sync::MutexGuard<'s, ()> {
         self.set.quiet.lock()
+    }
+
+    /// Keeps other cases that move something between directories out while the value lives.
+    ///
+    /// The kernel says ESTALE of a directory that is found at a new place while any rename between
+    /// directories is under way in the mount (see expected.txt): it gives up where it would have to wait.
+    pub(super) fn moving(&self) -> mfs::sync::MutexGuard<'s, ()> {
+        self.set.moves.lock()
     }
 
     /// The case's directory through another mount of the whole cluster.
