@@ -39,8 +39,10 @@ fn the_printed_line_lets_a_node_join() {
     sees(n1, "n1 n2");
     sees(n2, "n1 n2");
     assert_eq!(n1.run("cat /mfs/n2/etc/hostname"), "n2");
-    let members = nodes(n1);
-    assert_eq!(members.to_string().matches("\"alive\"").count(), 2, "{members}");
+    // On a busy machine a node may be suspected for a moment.
+    eventually("both are alive", Duration::from_secs(60), || {
+        nodes(n1).to_string().matches("\"alive\"").count() == 2
+    });
 }
 
 #[test]
@@ -140,6 +142,8 @@ except ConnectionError: pass
 print(b\"SETTINGS\" in data, len(data) < 100)'",
     );
     assert_eq!(heard, "False True");
-    let after = n1.daemon_figures()["mfs_server_connections_refused_total"].as_i64().unwrap();
-    assert!(after > before, "{before} refused before, {after} after");
+    // It is counted when the connection has been closed.
+    eventually("the refusal is counted", Duration::from_secs(60), || {
+        n1.daemon_figures()["mfs_server_connections_refused_total"].as_i64() > Some(before)
+    });
 }
