@@ -215,11 +215,13 @@ impl fmt::Debug for Sealer {
 // === impl Opener ===
 
 impl Opener {
-    /// Opens a datagram to `me` in place.
+    /// Opens a datagram to `me` in place. Nothing is taken from before the epoch in which its sender is known
+    /// to live, so that nothing recorded in an earlier run of it is taken by who was not there then.
     pub(super) fn open<'a>(
         &mut self,
         keys: &Keyring,
         me: Tag,
+        lives_in: impl FnOnce(Tag) -> Option<u32>,
         datagram: &'a mut [u8],
     ) -> Result<Opened<'a>, SealError> {
         let Some((header, sealed)) = datagram.split_at_mut_checked(HEADER) else {
@@ -238,6 +240,7 @@ impl Opener {
             .map_err(|_| SealError::Forged)?;
         // Only now: a forged datagram must not move the window of the node it pretends to be.
         let window = self.seen.entry(sender).or_default();
+        window.expect_epoch(lives_in(sender).unwrap_or_default());
         if window.take(counter) {
             return Ok(Opened { sender, frame });
         }
@@ -246,16 +249,9 @@ impl Opener {
         Err(SealError::Replayed { sender, newer_epoch })
     }
 
-    /// Takes nothing from before this epoch of `sender`.
-    ///
-    /// What a peer knows of another's epoch goes in here, so that after a restart of this node nothing
-    /// recorded in an earlier run of the sender is taken again.
+    /// Takes nothing from before this epoch of `sender`, also if it is not known any more when it lives.
     pub(super) fn expect_epoch(&mut self, sender: Tag, epoch: u32) {
-        let first = first_counter(epoch);
-        let window = self.seen.entry(sender).or_default();
-        if window.newest < first {
-            *window = Window { newest: first, taken: 0 };
-        }
+        self.seen.entry(sender).or_default().expect_epoch(epoch);
     }
 
     /// Forgets a sender that is no member any more.
@@ -267,6 +263,14 @@ impl Opener {
 // === impl Window ===
 
 impl Window {
+    /// Takes nothing from before this epoch.
+    const fn expect_epoch(&mut self, epoch: u32) {
+        let first = first_counter(epoch);
+        if self.newest < first {
+            *self = Self { newest: first, taken: 0 };
+        }
+    }
+
     /// Whether this counter is new; it is not the next time.
     fn take(&mut self, counter: u64) -> bool {
         if counter > self.newest {
@@ -318,7 +322,7 @@ mod tests {
     }
 
     fn open(opener: &mut Opener, keys: &Keyring, datagram: &[u8]) -> Result<Vec<u8>, SealError> {
-        opener.open(keys, B, &mut datagram.to_vec()).map(|opened| {
+        opener.open(keys, B, |_| None, &mut datagram.to_vec()).map(|opened| {
             assert_eq!(opened.sender, A);
             opened.frame.to_vec()
         })
@@ -383,7 +387,10 @@ mod tests {
         let mut opener = Opener::default();
         assert!(open(&mut opener, &keys, &new).is_ok());
         assert_eq!(open(&mut opener, &keys, &old), refused);
-        // Also when the newer run is only known from hearsay.
+        // Also when the newer run is only known from hearsay, or was known once.
+        let mut opener = Opener::default();
+        let heard = opener.open(&keys, B, |_| Some(6), &mut old.clone()).map(|_| ());
+        assert_eq!(heard, refused.clone().map(|_| ()));
         let mut opener = Opener::default();
         opener.expect_epoch(A, 6);
         assert_eq!(open(&mut opener, &keys, &old), refused);

@@ -33,6 +33,11 @@ impl View {
         &self.members
     }
 
+    /// The same, to keep: nothing is copied.
+    pub fn into_members(self) -> Arc<[Member]> {
+        self.members
+    }
+
     /// The member with this id.
     pub fn by_id(&self, id: NodeId) -> Option<&Member> {
         self.members.iter().find(|m| m.id == id)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +14,10 @@ use serde::{Deserialize, Serialize};
 pub struct NodeId([u8; 32]);
 
 /// A node's name, unique in its cluster, and a directory of every mount: 1 to 63 of `a-z 0-9 - _ .`,
-/// beginning with a letter; not one of the names that mean something else there.
+/// beginning with a letter; not one of the names that mean something else there. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct NodeName(String);
+pub struct NodeName(Arc<str>);
 
 /// A node's number, 1 to 65535, unique in its cluster: by default the low 16 bits of its IPv4 address,
 /// as openMosix assigned them.
@@ -127,7 +128,7 @@ impl NodeName {
         if Self::RESERVED.contains(&text) {
             return Err(NodeNameError::Reserved(text.to_owned()));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 
     /// The text.
@@ -166,7 +167,7 @@ impl TryFrom<String> for NodeName {
 
 impl From<NodeName> for String {
     fn from(name: NodeName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mfs::membership::{
@@ -124,9 +125,9 @@ impl World {
             world.boot(node);
         }
         // What a joiner is told of the others: all alive, and where.
-        let members: Vec<Member> = (0..count).map(|node| world.member(node)).collect();
+        let members: Arc<[Member]> = (0..count).map(|node| world.member(node)).collect();
         for node in 0..count {
-            world.step(node, Event::Learnt(members.clone()));
+            world.step(node, Event::Learnt(Arc::clone(&members)));
         }
         world
     }
@@ -275,7 +276,7 @@ impl World {
         self.tell(&format!("{} joins at {}", self.nodes[index].name, self.nodes[by].name));
         self.nodes[index].roster = self.nodes[by].roster.clone();
         self.nodes[index].roster_generation = self.nodes[by].roster_generation;
-        let members = self.view(by).members().to_vec();
+        let members = self.view(by).into_members();
         self.boot(index);
         self.step(index, Event::Learnt(members));
     }
@@ -413,7 +414,7 @@ impl World {
             self.nodes[index].roster_generation = generation;
             self.step(index, Event::Roster(theirs));
         }
-        let members = self.view(peer).members().to_vec();
+        let members = self.view(peer).into_members();
         self.step(index, Event::Learnt(members));
         self.step(index, Event::ExchangeEnded { succeeded: true });
     }

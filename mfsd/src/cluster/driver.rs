@@ -214,7 +214,7 @@ impl Driver {
             let result = tokio::time::timeout(EXCHANGE_WITHIN, exchange.exchange(address, peer)).await;
             let succeeded = match result {
                 Ok(Ok(members)) => {
-                    commands.send(Command::Event(Event::Learnt(members))).ok();
+                    commands.send(Command::Event(Event::Learnt(members.into()))).ok();
                     true
                 }
                 Ok(Err(error)) => {

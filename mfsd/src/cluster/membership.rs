@@ -142,7 +142,7 @@ impl Membership {
 
     /// Takes how a peer sees the members, as a joiner is told.
     pub(crate) fn learn(&self, members: Vec<Member>) {
-        self.tell(Command::Event(Event::Learnt(members)));
+        self.tell(Command::Event(Event::Learnt(members.into())));
     }
 
     /// Takes what a connection says of a node.

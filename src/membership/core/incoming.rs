@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use foca::{Member as Update, State};
+use foca::{Identity, Member as Update, State};
 
 use super::{Action, Core};
 use crate::membership::doubt::Reach;
@@ -26,7 +26,13 @@ impl Core {
     /// Takes a datagram.
     pub(super) fn receive(&mut self, from: SocketAddr, mut bytes: Vec<u8>) {
         metrics::GOSSIP_RECEIVED_BYTES.add(bytes.len() as u64);
-        let (sender, frame) = match self.opener.open(&self.keys, self.tag, &mut bytes) {
+        let (detector, mut known) = (&self.detector, None);
+        let lives_in = |sender| {
+            let mut all = detector.iter_membership_state().map(Update::id);
+            known = all.find(|endpoint| endpoint.tag() == sender).copied();
+            known.map(|endpoint| endpoint.epoch())
+        };
+        let (sender, frame) = match self.opener.open(&self.keys, self.tag, lives_in, &mut bytes) {
             Ok(Opened { sender, frame }) => (sender, frame.to_vec()),
             Err(refusal) => {
                 metrics::GOSSIP_DATAGRAMS_REFUSED.add_one();
@@ -42,7 +48,9 @@ impl Core {
             return;
         }
         metrics::GOSSIP_DATAGRAMS_RECEIVED.add_one();
-        self.note_path(sender, from);
+        if let Some(known) = known {
+            self.note_path(&known, from);
+        }
         if self.doubts.heard(sender) {
             self.actions.push_back(Action::Changed);
         }
@@ -88,9 +96,8 @@ impl Core {
     }
 
     /// Remembers from where a node was heard, if that is not where gossip says that it is.
-    fn note_path(&mut self, sender: Tag, from: SocketAddr) {
-        let Some(known) = self.endpoint_of(sender) else { return };
-        let named = known.address();
+    fn note_path(&mut self, known: &Endpoint, from: SocketAddr) {
+        let (sender, named) = (known.tag(), known.address());
         if from == named {
             self.paths.remove(&sender);
             return;
@@ -240,6 +247,7 @@ impl Core {
     /// Takes how a peer sees the members. Nothing of it is passed on: the others can ask as well, and a
     /// thousand nodes that are told to a newcomer are no news to the rest.
     pub(super) fn learn(&mut self, members: &[Member]) {
+        let heard = self.heard();
         let mut updates = Vec::new();
         for member in members {
             let tag = Tag::of(member.id);
@@ -247,25 +255,43 @@ impl Core {
                 self.compare_self(member);
                 continue;
             }
-            if self.roster.find(tag).is_none() || member.incarnation == 0 {
+            let Some(at) = self.roster.position(tag).filter(|_| member.incarnation != 0) else {
+                continue;
+            };
+            let known = heard.get(at).copied().flatten().map(|(_, known)| known);
+            if known.is_some_and(|known| self.is_as_known(&known, member)) {
                 continue;
             }
-            self.opener.expect_epoch(tag, Endpoint::epoch_of(member.incarnation));
             let details = Details::new(member.incarnation, &member.addresses, &member.version);
             match (member.state, member.addresses.first()) {
                 (MemberState::Alive | MemberState::Suspect, Some(address)) => {
                     let endpoint = Endpoint::new(tag, member.incarnation, *address);
-                    updates.push(Update::new(endpoint, 0, State::Alive));
+                    // The detector searches its list for each update: only what is news goes there.
+                    if known.is_none_or(|known| endpoint.win_addr_conflict(&known)) {
+                        updates.push(Update::new(endpoint, 0, State::Alive));
+                    }
                     self.take_hearsay(tag, details);
                 }
                 // That a peer takes a node for dead may be its own verdict about its own network.
                 _ => {
+                    self.opener.expect_epoch(tag, Endpoint::epoch_of(member.incarnation));
                     self.details.entry(tag).or_insert(details);
                 }
             }
         }
         self.apply(updates, false);
         self.actions.push_back(Action::Changed);
+    }
+
+    /// Whether a peer's word on a node that it can reach says nothing that is not known: in a large cluster at
+    /// rest this is so of nearly all, and they need not be looked at any closer.
+    fn is_as_known(&self, known: &Endpoint, seen: &Member) -> bool {
+        let own = self.details.get(&self.tag).map(|own| own.version.as_str());
+        matches!(seen.state, MemberState::Alive | MemberState::Suspect)
+            && known.incarnation() == seen.incarnation
+            && seen.addresses == [known.address()]
+            && own == Some(&seen.version)
+            && !self.details.contains_key(&known.tag())
     }
 
     /// Compares how a peer sees this node with what it is.

@@ -9,10 +9,13 @@
 mod incoming;
 mod outbox;
 mod picture;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -20,7 +23,7 @@ use foca::{Foca, OwnedNotification, PostcardCodec};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use self::outbox::Outbox;
+use self::outbox::{Outbox, ROOM_KEPT};
 use self::picture::Picture;
 use self::upkeep::Upkeep;
 use super::detector::tuned_for;
@@ -92,7 +95,7 @@ pub enum Event {
     /// The gossip keys are now these.
     Keys(Keyring),
     /// A peer told how it sees the members; the member list has been merged before.
-    Learnt(Vec<Member>),
+    Learnt(Arc<[Member]>),
     /// The exchange that [`Action::Exchange`] asked for has ended.
     ExchangeEnded {
         /// Whether the peer answered.
@@ -247,7 +250,11 @@ impl Core {
 
     /// What is to be done next.
     pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let next = self.actions.pop_front();
+        if next.is_none() {
+            self.actions.shrink_to(ROOM_KEPT);
+        }
+        next
     }
 
     /// When [`Event::Tick`] is due, in the time of [`Moment::elapsed`].
@@ -299,6 +306,7 @@ impl Core {
                 break;
             }
         }
+        self.outbox.shrink();
     }
 
     fn take_note(&mut self, note: OwnedNotification<Endpoint>) {
@@ -311,6 +319,8 @@ impl Core {
                 self.report(node.tag(), Action::Up);
             }
             OwnedNotification::MemberDown(node) => {
+                // The detector forgets it some day; that its life is over holds for longer.
+                self.opener.expect_epoch(node.tag(), Endpoint::epoch_of(node.incarnation()));
                 self.tune();
                 self.report(node.tag(), Action::Down);
             }
@@ -320,7 +330,6 @@ impl Core {
                 }
                 // A new life may have a new address: what was found out about the old one is void.
                 self.paths.remove(&node.tag());
-                self.opener.expect_epoch(node.tag(), Endpoint::epoch_of(node.incarnation()));
             }
             OwnedNotification::Rejoin(_) => self.restate_details(),
             // The detector's own state; the view is composed from its members.

@@ -7,6 +7,10 @@ use foca::{Notification, OwnedNotification, Runtime, Timer};
 
 use super::Endpoint;
 
+/// Things that a queue keeps room for while it is empty. A member list that is learnt makes queues of as many
+/// things as it has members, once; kept, their room would be most of what a node of a large cluster holds.
+pub(super) const ROOM_KEPT: usize = 64;
+
 /// What the failure detector wants done.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -20,6 +24,13 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn is_empty(&self) -> bool {
         self.sends.is_empty() && self.timers.is_empty() && self.notes.is_empty()
+    }
+
+    /// Gives back the room of a rush that is over.
+    pub(super) fn shrink(&mut self) {
+        self.sends.shrink_to(ROOM_KEPT);
+        self.timers.shrink_to(ROOM_KEPT);
+        self.notes.shrink_to(ROOM_KEPT);
     }
 }
 

@@ -21,22 +21,28 @@ pub(super) struct Picture {
     shown: Vec<Shown>,
 }
 
-/// How a member was last shown.
+/// How a member was last shown. Kept small: there is one for each member.
 #[derive(Debug, Clone, Copy)]
 struct Shown {
     state: MemberState,
+    /// When this node learnt of it, tenths of a second.
+    known_from: u32,
     /// Since when, seconds since 1970.
     since: u64,
-    /// When this node learnt of it.
-    known_from: Duration,
+}
+
+/// How a member is shown that this node learns of now.
+fn fresh(now: Moment) -> Shown {
+    // 13 years fit. Later, a newcomer would be given no time to be heard: no harm is done by that.
+    let known_from = u32::try_from(now.elapsed.as_millis() / 100).unwrap_or(u32::MAX);
+    Shown { state: MemberState::Suspect, since: now.unix, known_from }
 }
 
 // === impl Picture ===
 
 impl Picture {
     pub(super) fn new(roster: &Roster, now: Moment) -> Self {
-        let shown = Shown { state: MemberState::Suspect, since: now.unix, known_from: now.elapsed };
-        Self { shown: vec![shown; roster.admitted().len()] }
+        Self { shown: vec![fresh(now); roster.admitted().len()] }
     }
 
     /// Takes over how the last run of this daemon showed a member.
@@ -49,7 +55,7 @@ impl Picture {
 
     /// Goes over to another member list.
     pub(super) fn adopt(&mut self, old: &Roster, new: &Roster, now: Moment) {
-        let fresh = Shown { state: MemberState::Suspect, since: now.unix, known_from: now.elapsed };
+        let fresh = fresh(now);
         self.shown = new
             .admitted()
             .iter()
@@ -65,10 +71,11 @@ impl Picture {
 
 impl Core {
     /// The state of a member, given what the detector says of it.
-    fn verdict(&self, tag: Tag, heard: Option<State>, known_from: Duration) -> MemberState {
+    fn verdict(&self, tag: Tag, heard: Option<State>, known_from: u32) -> MemberState {
         if tag == self.tag {
             return MemberState::Alive;
         }
+        let known_from = Duration::from_millis(u64::from(known_from) * 100);
         let unheard = self.now.elapsed >= known_from + UNHEARD_PATIENCE;
         match (heard, self.doubts.reach(tag)) {
             (_, Reach::Lost) => MemberState::Dead,
@@ -102,9 +109,9 @@ impl Core {
         }
     }
 
-    /// The members as this node sees them now.
-    pub(super) fn compose_view(&mut self) -> View {
-        let mut heard: Vec<Option<(State, Endpoint)>> = vec![None; self.roster.admitted().len()];
+    /// What the detector knows of each member, in the order of the member list.
+    pub(super) fn heard(&self) -> Vec<Option<(State, Endpoint)>> {
+        let mut heard = vec![None; self.roster.admitted().len()];
         for update in self.detector.iter_membership_state() {
             if let Some(place) =
                 self.roster.position(update.id().tag()).and_then(|at| heard.get_mut(at))
@@ -112,6 +119,12 @@ impl Core {
                 *place = Some((update.state(), *update.id()));
             }
         }
+        heard
+    }
+
+    /// The members as this node sees them now.
+    pub(super) fn compose_view(&mut self) -> View {
+        let heard = self.heard();
         let mut members = Vec::with_capacity(heard.len());
         for (at, (node, heard)) in self.roster.admitted().iter().zip(heard).enumerate() {
             let tag = Tag::of(node.id);

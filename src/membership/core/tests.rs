@@ -1,0 +1,109 @@
+//! Tests of `Core` by itself: what it takes and what it keeps.
+
+use super::*;
+use crate::membership::{Admitted, GossipKey, MemberState};
+use crate::types::{NodeName, NodeNumber};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn admitted(n: u8) -> Admitted {
+    Admitted {
+        id: NodeId::from_digest([n; 32]),
+        name: NodeName::parse(&format!("n{n}")).unwrap(),
+        number: NodeNumber::new(n.into()).unwrap(),
+        addresses: vec![address(n)],
+    }
+}
+
+fn address(n: u8) -> SocketAddr {
+    ([10, 0, 0, n], 7230).into()
+}
+
+fn at(elapsed: Duration) -> Moment {
+    Moment { elapsed, unix: 1_800_000_000 + elapsed.as_secs() }
+}
+
+/// The node `n` of a cluster of three, which begins now.
+fn core(n: u8, epoch: u32) -> Core {
+    let settings = CoreSettings {
+        me: admitted(n).id,
+        epoch,
+        keys: Keyring::new(GossipKey::new(1, &[42; 32]), None),
+        roster: Roster::new([1, 2, 3].map(admitted), []),
+        addresses: vec![address(n)],
+        version: "1".to_owned(),
+        remembered: vec![],
+        random: n.into(),
+    };
+    Core::new(settings, at(Duration::ZERO))
+}
+
+/// How a peer sees the node `n`.
+fn seen(n: u8, epoch: u32, state: MemberState) -> Member {
+    let Admitted { id, name, number, addresses } = admitted(n);
+    let incarnation = Endpoint::first_incarnation(epoch);
+    Member { id, name, number, addresses, state, since: 0, incarnation, version: "1".to_owned() }
+}
+
+/// What the node wants sent to another.
+fn sent(core: &mut Core, to: u8) -> Vec<Vec<u8>> {
+    let mut datagrams = vec![];
+    while let Some(action) = core.next_action() {
+        if let Action::Send { to: address, datagram } = action
+            && address == self::address(to)
+        {
+            datagrams.push(datagram);
+        }
+    }
+    datagrams
+}
+
+/// A call that the node 2 sent to the node 1 in the run with this epoch.
+fn call(epoch: u32) -> Vec<u8> {
+    let mut sender = core(2, epoch);
+    sender.step(at(Duration::ZERO), Event::Tick);
+    sent(&mut sender, 1).swap_remove(0)
+}
+
+/// Whether the node 1 answers the call of the node 2.
+fn answers(core: &mut Core, now: Duration, datagram: &[u8]) -> bool {
+    core.step(at(now), Event::Tick);
+    sent(core, 2);
+    core.step(at(now), Event::Datagram { from: address(2), bytes: datagram.to_vec() });
+    core.active() > 0
+}
+
+#[test]
+fn a_datagram_of_a_run_that_is_known_to_be_over_is_not_taken() {
+    for state in [MemberState::Alive, MemberState::Dead] {
+        let mut receiver = core(1, 9);
+        receiver.step(at(Duration::ZERO), Event::Learnt([seen(2, 6, state)].into()));
+        let mut now = Duration::ZERO;
+        // It never answers, so it is taken for dead soon, and forgotten by the detector after a day.
+        while now < HOUR / 60 {
+            now += Duration::from_millis(100);
+            receiver.step(at(now), Event::Tick);
+            sent(&mut receiver, 2);
+        }
+        for later in [Duration::ZERO, HOUR, 30 * HOUR] {
+            let taken = answers(&mut receiver, now + later, &call(5));
+            assert!(!taken, "{state:?}, later by {later:?}");
+        }
+        let forgotten = receiver.endpoint_of(Tag::of(admitted(2).id)).is_none();
+        assert!(forgotten, "the detector itself knows nothing of it any more");
+        assert!(answers(&mut receiver, now + 30 * HOUR, &call(7)), "a later run is taken");
+    }
+}
+
+#[test]
+fn a_rush_leaves_no_room_behind() {
+    let mut receiver = core(1, 9);
+    receiver.actions.reserve(10_000);
+    receiver.outbox.notes.reserve(10_000);
+    receiver.step(at(Duration::ZERO), Event::Learnt([seen(2, 6, MemberState::Alive)].into()));
+    assert_eq!(receiver.active(), 1);
+    assert!(receiver.next_action().is_some());
+    sent(&mut receiver, 2);
+    assert!(receiver.actions.capacity() <= 2 * ROOM_KEPT);
+    assert!(receiver.outbox.notes.capacity() <= 2 * ROOM_KEPT);
+}
