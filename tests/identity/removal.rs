@@ -69,6 +69,17 @@ fn a_node_that_left_may_join_again_and_is_another_node() {
 }
 
 #[test]
+fn a_removed_node_need_not_tell_the_cluster_that_it_leaves() {
+    let (n1, _) = Daemon::found("n1", &[]);
+    let n2 = Daemon::join("n2", &n1);
+    n1.run(&["node", "remove", "n2"]);
+    n2.run(&["leave"]);
+    let token = token_of(&n1.run(&["token", "create"]));
+    n2.run(&["join", &token, &n1.address()]);
+    assert!(n1.run(&["nodes"]).contains("n2"));
+}
+
+#[test]
 fn the_gossip_key_of_a_removed_node_is_used_no_more() {
     let (n1, _) = Daemon::found("n1", &[]);
     let n2 = Daemon::join("n2", &n1);

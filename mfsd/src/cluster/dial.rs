@@ -31,9 +31,7 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The other nodes do not know this one any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error(
-    "this node was removed from the cluster: `mfs leave --force` forgets it, then it can join again"
-)]
+#[error("this node was removed from the cluster: `mfs leave` forgets it, then it can join again")]
 pub(crate) struct RemovedHere;
 
 /// What the server's refusal of this node's certificate means.

@@ -193,10 +193,11 @@ impl Driver {
                     tracing::error!(%error, "the boot epoch could not be written to the disk; after the next start other nodes will refuse this one for a while");
                 }
             }
-            Action::Up(node) => tracing::info!(node = self.name(node), "a node is there"),
-            Action::Down(node) => tracing::info!(node = self.name(node), "a node is down"),
+            // In the sentence: the journal shows nothing else by itself.
+            Action::Up(node) => tracing::info!("node {} is there", self.name(node)),
+            Action::Down(node) => tracing::info!("node {} is down", self.name(node)),
             Action::Lost(node) => {
-                tracing::info!(node = self.name(node), "a node cannot be reached from here");
+                tracing::info!("node {} cannot be reached from here", self.name(node));
             }
             Action::Changed => self.publication.change(),
         }

@@ -15,7 +15,7 @@ use tonic::Status;
 use tracing::info;
 
 use super::authority::internal;
-use super::dial;
+use super::dial::{self, RemovedHere};
 use crate::daemon::Daemon;
 use crate::node::Node;
 
@@ -147,7 +147,10 @@ pub(crate) async fn leave(daemon: &Daemon, force: bool) -> Result<Vec<String>, S
                  leave --force` leaves all the same"
             )));
         }
-    } else if let Err(error) = ask_to_depart(&node).await {
+    } else if let Err(error) = ask_to_depart(&node).await
+        // Whom the authority has removed has nothing to tell it.
+        && !error.is::<RemovedHere>()
+    {
         if !force {
             return Err(Status::failed_precondition(format!(
                 "the cluster cannot be told ({error:#}). Try again later, or leave with `mfs leave \
