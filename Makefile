@@ -83,12 +83,13 @@ install:
 
 # Leaves /etc/mfs, /var/lib/mfs (the node's identity) and the fstab line: they are the administrator's.
 uninstall:
-	@test -n "$(DESTDIR)" || scripts/installed remove
+	@test -n "$(DESTDIR)" || scripts/installed stop $(SBINDIR)/mfsd
 	rm -f $(DESTDIR)$(BINDIR)/mfs $(DESTDIR)$(BINDIR)/mfs-fuse $(DESTDIR)$(SBINDIR)/mfsd \
 	    $(DESTDIR)$(HELPERDIR)/mount.mfs $(DESTDIR)$(UNITDIR)/mfsd.service $(DESTDIR)$(TMPFILESDIR)/mfs.conf \
 	    $(DESTDIR)$(MANDIR)/man1/mfs.1 $(DESTDIR)$(MANDIR)/man1/mfs-*.1 $(DESTDIR)$(MANDIR)/man8/mfsd.8 \
 	    $(DESTDIR)$(MANDIR)/man8/mount.mfs.8 $(DESTDIR)$(BASHDIR)/mfs $(DESTDIR)$(ZSHDIR)/_mfs $(DESTDIR)$(FISHDIR)/mfs.fish
 	rm -rf $(DESTDIR)$(DOCDIR)
+	@test -n "$(DESTDIR)" || scripts/installed remove
 	@echo "left alone: /etc/mfs, /var/lib/mfs and the line of /etc/fstab"
 
 clean:

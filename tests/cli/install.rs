@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use mfs_tests::Setup;
+use mfs_tests::{Setup, eventually};
 
 /// A file of the project.
 fn project(path: &str) -> PathBuf {
@@ -68,37 +69,120 @@ fn an_installed_mfs_finds_the_daemon() {
     assert!(said.contains("This machine is node n1"), "{said}");
 }
 
+/// The README's lines for three machines, as they stand there, make three nodes a cluster that sees itself.
+#[test]
+fn the_readmes_lines_make_three_machines_a_cluster() {
+    let readme = fs::read_to_string(project("README.md")).unwrap();
+    let (_, part) = readme.split_once("## Three machines").unwrap();
+    let (part, _) = part.split_once("A firewall").unwrap();
+    let lines: Vec<_> = part
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .map(|line| line.split(" #").next().unwrap_or_default().trim().replace("sudo ", ""))
+        .collect();
+    let [build, init, join, mounting @ ..] = &lines[..] else { panic!("{lines:?}") };
+    assert!(build.starts_with("make") && init.starts_with("mfs init"), "{lines:?}");
+    assert_eq!(join, "mfs join TOKEN HOST");
+    let lab = Setup::nodes(3).bare().up();
+    let said = lab.node(1).run(init);
+    let printed = said.lines().map(str::trim).find(|line| line.starts_with("mfs join ")).unwrap();
+    for other in [2, 3] {
+        lab.node(other).run(printed);
+    }
+    for node in lab.nodes() {
+        // A laboratory's node has the line already.
+        node.run(":>/etc/fstab");
+        let (look, before) = mounting.split_last().unwrap();
+        node.run(&before.join(" && "));
+        let sees_all = || node.run(look) == "n1\nn2\nn3";
+        eventually("every machine sees all three", Duration::from_secs(30), sees_all);
+    }
+}
+
+/// A daemon that systemd cannot start says why, not systemd.
+#[test]
+fn a_daemon_that_ends_at_once_is_quoted_from_the_journal() {
+    let stand_in = |name: &str, body: &str| {
+        format!(
+            "printf '#!/bin/sh\\n%s\\n' '{body}' >/run/bin/{name} && chmod +x /run/bin/{name} && "
+        )
+    };
+    for (journal, expected) in [
+        (
+            "case \"$*\" in --sync) ;; \
+             *--since=@[0-9]*_SYSTEMD_UNIT=mfsd.service) echo stopping; echo mfsd: port 7230 is taken;; *) exit 1;; esac",
+            "mfsd was started by systemd and ended: mfsd: port 7230 is taken",
+        ),
+        ("true", "systemctl enable --now mfsd.service failed: Job for mfsd.service failed."),
+    ] {
+        let line = format!(
+            "mount -t tmpfs none /run && mkdir -p /run/systemd/system /run/bin && {}{}PATH=/run/bin:$PATH {} init",
+            stand_in("systemctl", "echo Job for mfsd.service failed. >&2; exit 1"),
+            stand_in("journalctl", journal),
+            mfs_tests::binary("mfs").display(),
+        );
+        let output = apart(&line);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(expected), "{said}");
+    }
+}
+
+/// Writes the manual pages and completions that `make` writes.
+fn generate(pages: &Path) {
+    for what in ["man", "completions"] {
+        let mut command = Command::new(mfs_tests::binary("mfs"));
+        let status =
+            command.args(["generate", what]).arg(pages.join(what)).status().expect("mfs starts");
+        assert!(status.success());
+    }
+}
+
+/// `make` for what was built and generated, as words of a shell.
+fn make(pages: &Path) -> String {
+    let built = mfs_tests::binary("mfs");
+    format!(
+        "make -s -C {} BUILT={} GENERATED={}",
+        project("").display(),
+        built.parent().expect("a file lies in a directory").display(),
+        pages.display()
+    )
+}
+
+/// Without systemd `make uninstall` ends the daemon that `mfs init` started; with it, systemd reads its units
+/// again when the unit is gone, not before.
+#[test]
+fn what_is_uninstalled_runs_no_more() {
+    let scratch = tempfile::tempdir().unwrap();
+    generate(scratch.path());
+    let make = make(scratch.path());
+    let places = "PREFIX=/opt/mfs HELPERDIR=/opt/mfs/helper";
+    let lab = Setup::nodes(1).bare().up();
+    let node = lab.node(1);
+    node.run(&format!("{make} {places} install && /opt/mfs/bin/mfs init && pgrep -x mfsd"));
+    node.run(&format!(
+        "{make} {places} uninstall && ! pgrep -x mfsd && ! test -e /opt/mfs/sbin/mfsd"
+    ));
+    node.run(&format!(
+        "{make} {places} install && mkdir -p /run/systemd/system /opt/bin && \
+         printf '#!/bin/sh\\necho \"$1 $(test -e /opt/mfs/lib/systemd/system/mfsd.service && echo there)\" >>/opt/calls\\n' \
+             >/opt/bin/systemctl && chmod +x /opt/bin/systemctl && PATH=/opt/bin:$PATH {make} {places} uninstall"
+    ));
+    assert_eq!(node.run("cat /opt/calls"), "disable there\ndaemon-reload ");
+}
+
 /// `make install` puts everything where its users look, and `make uninstall` takes all of it away.
 #[test]
 fn installed_and_taken_away() {
     let scratch = tempfile::tempdir().unwrap();
-    let project = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let built = mfs_tests::binary("mfs");
-    let built = built.parent().unwrap();
     let pages = scratch.path().join("generated");
-    for what in ["man", "completions"] {
-        let status = std::process::Command::new(built.join("mfs"))
-            .args(["generate", what])
-            .arg(pages.join(what))
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
+    generate(&pages);
     let root = scratch.path().join("root");
     let make = |recipe: &str| {
-        let output = std::process::Command::new("make")
-            .args(["-s", "-C", project, recipe])
-            .arg(format!("BUILT={}", built.display()))
-            .arg(format!("GENERATED={}", pages.display()))
-            .arg(format!("DESTDIR={}", root.display()))
-            .env_remove("MAKEFLAGS")
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "make {recipe}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let line = format!("{} DESTDIR={} {recipe}", make(&pages), root.display());
+        let output =
+            Command::new("sh").args(["-c", &line]).env_remove("MAKEFLAGS").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "make {recipe}: {said}");
     };
     make("install");
     let installed = [
@@ -116,9 +200,9 @@ fn installed_and_taken_away() {
     for file in installed {
         assert!(root.join(file).symlink_metadata().is_ok(), "{file} is missing");
     }
-    let unit = std::fs::read_to_string(root.join(installed[4])).unwrap();
+    let unit = fs::read_to_string(root.join(installed[4])).unwrap();
     assert!(unit.contains("ExecStart=/usr/local/sbin/mfsd\n"), "{unit}");
     make("uninstall");
-    let left = std::process::Command::new("find").arg(&root).args(["-not", "-type", "d"]).output();
+    let left = Command::new("find").arg(&root).args(["-not", "-type", "d"]).output();
     assert_eq!(String::from_utf8(left.unwrap().stdout).unwrap(), "");
 }

@@ -35,7 +35,7 @@ pub(super) async fn ensure(daemon: &Daemon) -> anyhow::Result<Stub<Channel>> {
         bail!("only root can start mfsd: sudo mfs ...");
     }
     let mut child = if has_systemd() && daemon.runtime == Path::new(paths::RUNTIME) {
-        systemctl(&["enable", "--now", "mfsd.service"])?;
+        start_by_systemd()?;
         None
     } else {
         Some(spawn(&daemon.runtime)?)
@@ -68,6 +68,32 @@ fn enable_at_boot(runtime: &Path) {
     {
         tell(format_args!("mfs: warning: mfsd runs, but will not start at boot: {error:#}"));
     }
+}
+
+/// Enables and starts the unit; why it did not start is said in the daemon's own words, if it had any.
+fn start_by_systemd() -> anyhow::Result<()> {
+    let began = mfs::clock::unix_seconds();
+    let Err(error) = systemctl(&["enable", "--now", "mfsd.service"]) else { return Ok(()) };
+    match last_words_in_journal(began) {
+        Some(words) => bail!("mfsd was started by systemd and ended: {words}"),
+        None => Err(error),
+    }
+}
+
+/// The last line that the daemon wrote to the journal since then. What systemd itself says of the unit is not
+/// among them: that the start failed is known.
+fn last_words_in_journal(since: u64) -> Option<String> {
+    // What was written just now may be under way still; if it cannot be waited for, it may yet be there.
+    let _ = Command::new("journalctl").arg("--sync").stdin(Stdio::null()).output();
+    let output = Command::new("journalctl")
+        // Not --lines=1: together with --since that is the first line.
+        .args(["--quiet", "--no-pager", "--output=cat"])
+        .arg(format!("--since=@{since}"))
+        .arg("_SYSTEMD_UNIT=mfsd.service")
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    last_line(&output.stdout)
 }
 
 fn systemctl(words: &[&str]) -> anyhow::Result<()> {
@@ -129,9 +155,10 @@ fn log_file(runtime: &Path) -> PathBuf {
 fn last_words(runtime: &Path) -> String {
     let log = log_file(runtime);
     let text = fs::read(&log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    match text.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => line.to_owned(),
-        None => format!("see {}", log.display()),
-    }
+    last_line(&text).unwrap_or_else(|| format!("see {}", log.display()))
+}
+
+fn last_line(text: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(text);
+    text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned)
 }
