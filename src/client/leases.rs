@@ -112,7 +112,7 @@ impl NodeLeases {
 
     /// What the greeting asks for.
     pub(super) const fn features(&self) -> u64 {
-        if self.keeper.is_some() { features::LEASES } else { 0 }
+        if self.keeper.is_some() { features::LEASES | features::LISTING_PARTS } else { 0 }
     }
 
     /// The control connection is up.

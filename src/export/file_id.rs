@@ -119,13 +119,6 @@ impl Seal {
         self.read(body).ok_or(Errno::Stale)
     }
 
-    /// The file system of a file that has a handle, without a look at the MAC: for ids that were just made.
-    pub(super) fn file_system(id: &FileId) -> Option<FsKey> {
-        let bytes = id.as_bytes();
-        let mut rest = bytes.get(HEAD_LEN..)?;
-        if bytes[1] == HANDLE { take_u64(&mut rest).map(FsKey) } else { None }
-    }
-
     fn read(&self, body: &[u8]) -> Option<FileRef> {
         let (head, mut rest) = body.split_at_checked(HEAD_LEN)?;
         if head[0] != VERSION || head[2..] != self.export.get().to_le_bytes() {

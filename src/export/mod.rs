@@ -58,7 +58,7 @@ pub use held::LockRecord;
 pub use open_file::OpenFile;
 pub use pool::Pool;
 pub use tenant::Tenant;
-pub use watch::{Changed, LocalChanges, Watched};
+pub use watch::{Changed, Interest, LocalChanges, Watched};
 
 use file_id::{FileRef, Seal};
 use hidden::{Hidden, Reached};

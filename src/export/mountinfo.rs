@@ -65,7 +65,7 @@ const KERNEL_VIEWS: &[&str] = &[
 impl MountLine {
     /// Parses one line; `None` if it is none, so that a future form of the file hides one mount and
     /// not all.
-    fn parse(line: &[u8]) -> Option<Self> {
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
         let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
         let (_parent, _device) = (fields.next()?, fields.next()?);
@@ -83,9 +83,13 @@ impl MountLine {
     /// the server wait for ever.
     pub(super) fn may_be_entered(&self) -> bool {
         let fs_type = self.fs_type.as_str();
-        let of_a_user = fs_type.starts_with("fuse")
-            && !self.super_options.split(',').any(|option| option == "user_id=0");
+        let of_a_user = fs_type.starts_with("fuse") && !self.has_option("user_id=0");
         !(KERNEL_VIEWS.contains(&fs_type) || is_mfs(fs_type) || of_a_user)
+    }
+
+    /// Whether the file system has this option.
+    pub(super) fn has_option(&self, option: &str) -> bool {
+        self.super_options.split(',').any(|other| other == option)
     }
 
     /// The place's key.

@@ -138,12 +138,13 @@ fn complete(tree: &Tree, directory: &Found, raw: RawEntry, attributes: bool) -> 
     let RawEntry { name, kind, cookie } = raw;
     if !attributes && let Some(kind) = kind {
         let ino = tree.number_of_name(directory, &name)?;
-        return Some(DirEntry { name, kind, ino, cookie, entry: None });
+        return Some(DirEntry { name, kind, ino, cookie, entry: None, unleased: false });
     }
     let node = tree.step_permitted(directory, &name).ok()?;
     let entry = tree.entry(&node).ok()?;
     let (kind, ino) = (entry.attr.kind, entry.attr.ino);
-    Some(DirEntry { name, kind, ino, cookie, entry: attributes.then_some(entry) })
+    let entry = attributes.then_some(entry);
+    Some(DirEntry { name, kind, ino, cookie, entry, unleased: false })
 }
 
 /// About how long the entry is on the wire; its attributes take some 130 bytes.

@@ -140,6 +140,9 @@ metrics! {
     /// Files on which sessions hold leases, counted by session.
     SERVER_LEASES: Gauge = "mfs_server_leases",
         Gauge, Count, Experimental, Daemon;
+    /// Files of this node of which writes by local processes are noticed.
+    SERVER_FILES_WATCHED: Gauge = "mfs_server_files_watched",
+        Gauge, Count, Experimental, Daemon;
     /// Leases granted with answers, counted by file.
     SERVER_LEASES_GRANTED: Counter = "mfs_server_leases_granted_total",
         Counter, Count, Experimental, Daemon;

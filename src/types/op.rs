@@ -61,6 +61,8 @@ pub struct DirEntry {
     pub cookie: u64,
     /// Id and attributes; `None` if not asked for, or the file vanished meanwhile.
     pub entry: Option<Entry>,
+    /// A lease of attributes that goes with the listing does not concern this entry.
+    pub unleased: bool,
 }
 
 /// A stretch of a directory.

@@ -113,6 +113,8 @@ pub struct Welcome {
 pub mod features {
     /// The client remembers what it is granted leases on, answers recalls, and renews.
     pub const LEASES: u64 = 1 << 0;
+    /// A lease of attributes that goes with a listing may concern some of its entries only.
+    pub const LISTING_PARTS: u64 = 1 << 1;
 }
 
 // === impl Versions ===

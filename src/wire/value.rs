@@ -259,6 +259,7 @@ impl From<DirEntry> for v1::DirEntry {
             ino: entry.ino.get(),
             cookie: entry.cookie,
             entry: entry.entry.map(Into::into),
+            unleased: entry.unleased,
         }
     }
 }
@@ -273,6 +274,7 @@ impl TryFrom<v1::DirEntry> for DirEntry {
             ino: field::ino("listing.entries.ino", entry.ino)?,
             cookie: entry.cookie,
             entry: entry.entry.map(TryInto::try_into).transpose()?,
+            unleased: entry.unleased,
         })
     }
 }

@@ -15,6 +15,7 @@ cases! {
         a_second_stat_sends_no_message,
         a_second_look_for_what_is_missing_sends_no_message,
         a_second_ls_sends_no_message,
+        a_second_ls_over_mounts_asks_for_what_cannot_be_remembered,
         a_second_cat_sends_no_message,
         a_second_git_status_sends_no_message,
         a_second_readlink_sends_no_message,
@@ -125,6 +126,25 @@ fn a_second_ls_sends_no_message(two: &Two<'_>) {
         two.given(&format!("f-{number}"), b"text");
     }
     Quiet::mount(two).silent_again("ls -l");
+}
+
+/// One entry leads to another file system, one to the kernel's own, which is not watched.
+fn a_second_ls_over_mounts_asks_for_what_cannot_be_remembered(two: &Two<'_>) {
+    for number in 0..30 {
+        two.given(&format!("f-{number}"), b"text");
+    }
+    let quiet = Quiet::mount(two);
+    let (home, directory) = two.home();
+    let there = |line: &str| home.run(&format!("cd {} && {line}", directory.display()));
+    there("mkdir disk kernel && mount -t tmpfs disk disk && mount -t proc kernel kernel");
+    let first = quiet.run("ls -l");
+    let mut second = String::new();
+    let sent = quiet.sent_by(|| second = quiet.run("ls -l"));
+    // mfsd holds on to a mount for some seconds after its last use.
+    there("umount -l disk kernel");
+    assert_eq!(second, first);
+    // Each call of ls for `kernel` looks its name up again; the 31 others cost nothing.
+    assert!(sent.values().sum::<u64>() < 16, "the second ls sent {sent:?}");
 }
 
 fn a_second_cat_sends_no_message(two: &Two<'_>) {

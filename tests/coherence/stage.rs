@@ -222,6 +222,11 @@ impl<'s> Two<'s> {
         self.set.cluster.node(self.sides[0].node)
     }
 
+    /// The node whose tree it is, and the case's directory there.
+    pub(super) fn home(&self) -> (Node<'s>, PathBuf) {
+        (self.set.cluster.node(3), Path::new("/data").join(&self.directory))
+    }
+
     /// Keeps other cases that count messages out while the value lives.
     pub(super) fn quietly(&self) -> mfs::sync::MutexGuard<'s, ()> {
         self.set.quiet.lock()

@@ -88,6 +88,7 @@ fn full_messages_fit_the_limit() {
         ino,
         cookie: u64::MAX,
         entry: Some(Entry { file, attr }),
+        unleased: true,
     };
     let entries = vec![entry; ReadDir::MAX_ENTRIES as usize];
     let reply = ServerMessage::Reply(Reply {

@@ -206,8 +206,16 @@ fn stat_fs() -> impl Strategy<Value = StatFs> {
 }
 
 fn listing() -> impl Strategy<Value = Listing> {
-    let one = (name(), kind(), ino(), any::<u64>(), option::of(entry()))
-        .prop_map(|(name, kind, ino, cookie, entry)| DirEntry { name, kind, ino, cookie, entry });
+    let one = (name(), kind(), ino(), any::<u64>(), option::of(entry()), any::<bool>()).prop_map(
+        |(name, kind, ino, cookie, entry, unleased)| DirEntry {
+            name,
+            kind,
+            ino,
+            cookie,
+            entry,
+            unleased,
+        },
+    );
     (vec(one, 0..4), any::<bool>()).prop_map(|(entries, end)| Listing { entries, end })
 }
 

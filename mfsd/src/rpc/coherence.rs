@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mfs::clock;
-use mfs::export::{Changed, LocalChanges};
+use mfs::export::{Changed, Interest, LocalChanges};
 use mfs::lease::{Action, ChangeId, Event, Grace, Grantor, Reading, RecallId, Terms, Touch};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
@@ -330,6 +330,16 @@ impl Coherence {
         let (mut admitted, _) = inner.step(event, None);
         drop(inner);
         admitted.drain(..).for_each(|go_on| go_on());
+    }
+}
+
+impl Interest for Coherence {
+    fn in_file(&self, ino: InodeNo) -> bool {
+        !self.inner.lock().grantor.holders_of(ino).is_empty()
+    }
+
+    fn in_anything(&self) -> bool {
+        !self.inner.lock().grantor.is_empty()
     }
 }
 

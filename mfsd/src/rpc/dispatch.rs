@@ -341,18 +341,21 @@ impl<T: Tree> Job<T> {
     /// Executes it, with what may be remembered of the answer.
     fn attempt_telling(&self, operation: Operation) -> (Answer, Leases) {
         let (dispatch, session, effects) = (&self.dispatch, &self.session, self.effects());
-        let telling = dispatch.begin_telling(session, &effects);
-        let answer = self.attempt(operation);
+        let mut telling = dispatch.begin_telling(session, &effects);
+        let mut answer = self.attempt(operation);
         self.note(&answer);
         if answer.is_ok() {
             drop(dispatch.keep_changing(session, &effects));
+        }
+        if let Some(telling) = &mut telling {
+            dispatch.watch_found(telling, &effects, &mut answer);
         }
         if telling.is_some() || self.change.is_some() {
             dispatch.notice();
         }
         let own = self.change.as_ref().map(ChangeHold::id);
         let leases = telling.map_or(Leases::empty(), |telling| {
-            dispatch.end_telling(telling, session, own, &effects, &answer)
+            dispatch.end_telling(telling, session, own, &effects, &mut answer)
         });
         (answer, leases)
     }

@@ -3,7 +3,9 @@
 //! Not here: whose leases are in the way (`mfs::lease`), and what a client makes of an answer.
 
 use mfs::types::op::{Entry, Operation, Outcome};
-use mfs::types::{Access, Errno, FileId, FileName, Leases, OpenFlags, OpenId, RenameFlags};
+use mfs::types::{
+    Access, Errno, FileId, FileKind, FileName, Leases, OpenFlags, OpenId, RenameFlags,
+};
 use mfs::wire::Failure;
 use smallvec::{SmallVec, smallvec};
 
@@ -152,13 +154,26 @@ impl<'a> Effects<'a> {
         }
     }
 
-    /// The files that the request names and the answer tells of.
-    pub(super) fn told(&self) -> impl Iterator<Item = Subject<'a>> {
+    /// The files that the request names and the answer tells of, with their kinds as far as they are known.
+    pub(super) fn told(&self) -> impl Iterator<Item = (Subject<'a>, Option<FileKind>)> {
         let attributes = match self.attributes {
             Some(Told::Of(subject)) => Some(subject),
             Some(Told::Answered | Told::Listed) | None => None,
         };
-        self.directories.iter().copied().chain(attributes)
+        let directories = self.directories.iter().map(|file| (*file, Some(FileKind::Directory)));
+        directories.chain(attributes.map(|file| (file, None)))
+    }
+
+    /// The files whose attributes the answer tells and that only it names.
+    pub(super) fn found<'o>(&self, outcome: &'o mut Outcome) -> Vec<&'o mut Entry> {
+        match (self.attributes, outcome) {
+            (Some(Told::Answered), Outcome::Entry(entry)) => vec![entry],
+            (Some(Told::Answered), Outcome::Opened(opened)) => vec![&mut opened.entry],
+            (Some(Told::Listed), Outcome::Listing(listing)) => {
+                listing.entries.iter_mut().filter_map(|entry| entry.entry.as_mut()).collect()
+            }
+            _ => vec![],
+        }
     }
 
     /// Attributes that change unseen from now on are told for this moment alone.
@@ -196,15 +211,6 @@ impl<'a> Effects<'a> {
     fn removing(parent: &'a FileId, name: &'a FileName, leases: Leases) -> Self {
         let victims = smallvec![Victim { parent, name, leases }];
         Self { victims, ..Self::changing(&[parent]) }
-    }
-}
-
-/// The file that an answer names.
-pub(super) fn answered(outcome: &Outcome) -> Option<&Entry> {
-    match outcome {
-        Outcome::Entry(entry) => Some(entry),
-        Outcome::Opened(opened) => Some(&opened.entry),
-        _ => None,
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mfs::export;
-use mfs::export::{Export, LocalChanges, LockRecord, OpenFile, Pool, Tenant, Watched};
+use mfs::export::{Export, Interest, LocalChanges, LockRecord, OpenFile, Pool, Tenant, Watched};
+use mfs::telemetry::metrics as m;
 use mfs::types::op::{Entry, Opened, Operation, Outcome};
-use mfs::types::{Access, Caller, Errno, FileId, FileName, InodeNo, NodeId, OpenId};
+use mfs::types::{Access, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId};
 
 use super::tree::{Opens, Tree};
 
@@ -22,6 +23,9 @@ pub(crate) struct ExportTree {
 
 /// How long a mount below the export is held that nothing uses, so that it can be unmounted soon after.
 const MOUNT_IDLE: Duration = Duration::from_secs(5);
+
+/// How long file systems are watched of which nothing is read and nothing remembered.
+const WATCH_IDLE: Duration = Duration::from_secs(5);
 
 /// A session's open files, as the export wants to see them.
 struct Seen<'a>(&'a dyn Opens<ExportTree>);
@@ -96,12 +100,16 @@ impl Tree for ExportTree {
         self.export.is_watchable()
     }
 
-    fn watch(&self, file: &FileId) -> Watched {
-        self.export.watch(file)
+    fn watch(&self, files: &[(&FileId, Option<FileKind>)]) -> Watched {
+        self.export.watch(files)
     }
 
-    fn covers(watched: &Watched, file: &FileId) -> bool {
-        watched.covers(file)
+    fn covers(watched: &Watched, ino: InodeNo) -> bool {
+        watched.covers(ino)
+    }
+
+    fn watch_found(&self, watched: &Watched, found: &mut Entry) -> bool {
+        self.export.watch_found(watched, found)
     }
 
     fn has_exact_names(&self, directory: &FileId) -> bool {
@@ -116,10 +124,14 @@ impl Tree for ExportTree {
         self.export.on_local_changes(wake);
     }
 
-    fn rest(&self) {
-        // It closes descriptors, which may block.
+    fn rest(&self, interest: Arc<dyn Interest>) {
+        // It opens and closes descriptors, which may block.
         let export = self.export.clone();
-        self.pool.submit(move || export.release_idle(MOUNT_IDLE));
+        self.pool.submit(move || {
+            let watched = export.watch_less(&*interest, WATCH_IDLE);
+            m::SERVER_FILES_WATCHED.set(i64::try_from(watched).unwrap_or(i64::MAX));
+            export.release_idle(MOUNT_IDLE);
+        });
     }
 
     fn spawn(&self, job: Box<dyn FnOnce() + Send>) {

@@ -113,6 +113,10 @@ impl FakeTree {
         }
     }
 
+    fn is_watched(&self, file: &FileId) -> bool {
+        self.is_watchable() && file.as_bytes() != UNWATCHED
+    }
+
     fn entry(&self, name: &Bytes, make: bool) -> Result<(Entry, FakeFile), Errno> {
         match &name[..] {
             PANICS => panic!("on purpose"),
@@ -155,6 +159,7 @@ impl FakeTree {
                 ino: file.ino,
                 cookie: 1,
                 entry: Some(Entry { file: file.id.clone(), attr: attr(file) }),
+                unleased: false,
             })
         };
         Listing { entries: listed.filter_map(entry).collect(), end: true }
@@ -192,7 +197,7 @@ fn attr(file: &FakeFile) -> Attr {
 impl Tree for FakeTree {
     type Open = FakeFile;
     type Tenant = ();
-    type Watched = bool;
+    type Watched = Vec<InodeNo>;
 
     fn root(&self) -> Result<Entry, Errno> {
         Ok(self.entry(&Bytes::from_static(ROOT), true)?.0)
@@ -229,12 +234,17 @@ impl Tree for FakeTree {
         !self.0.unwatched.load(Ordering::Acquire)
     }
 
-    fn watch(&self, _file: &FileId) -> bool {
-        self.is_watchable()
+    fn watch(&self, files: &[(&FileId, Option<FileKind>)]) -> Vec<InodeNo> {
+        let watched = files.iter().filter(|(file, _)| self.is_watched(file));
+        watched.filter_map(|(file, _)| self.number_of(file)).collect()
     }
 
-    fn covers(watched: &bool, file: &FileId) -> bool {
-        *watched && file.as_bytes() != UNWATCHED
+    fn covers(watched: &Vec<InodeNo>, ino: InodeNo) -> bool {
+        watched.contains(&ino)
+    }
+
+    fn watch_found(&self, _watched: &Vec<InodeNo>, found: &mut Entry) -> bool {
+        self.is_watched(&found.file)
     }
 
     fn has_exact_names(&self, _directory: &FileId) -> bool {

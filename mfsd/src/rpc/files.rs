@@ -143,7 +143,9 @@ impl<T: Tree> FilesService<T> {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = ticks.tick() => self.tick(),
-                _ = rests.tick() => self.dispatch.tree.rest(),
+                _ = rests.tick() => {
+                    self.dispatch.tree.rest(Arc::<Coherence>::clone(&self.dispatch.coherence));
+                }
                 () = &mut grace, if in_grace => {
                     in_grace = false;
                     let ledger = Arc::clone(&self.ledger);
@@ -247,7 +249,11 @@ impl<T: Tree> FilesService<T> {
 
     /// The features of the protocol that this node has.
     fn features(&self) -> u64 {
-        if self.dispatch.tree.is_watchable() { features::LEASES } else { 0 }
+        if self.dispatch.tree.is_watchable() {
+            features::LEASES | features::LISTING_PARTS
+        } else {
+            0
+        }
     }
 
     /// Lets a client be granted leases, whose session has been welcomed over a control stream: recalls go

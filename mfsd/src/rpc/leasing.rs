@@ -1,15 +1,16 @@
 //! Leases around one execution: from what an operation says it changes and tells (`effects`) to the
 //! numbers of files, and from an answer to the leases that go with it.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use mfs::lease::{ChangeId, Touch};
-use mfs::types::op::Outcome;
+use mfs::types::op::{Listing, Outcome};
 use mfs::types::{FileId, InodeNo, Leases};
 
 use super::coherence::{ChangeHold, ReadingHold};
 use super::dispatch::Dispatch;
-use super::effects::{Effects, Subject, Told, answered, bits};
+use super::effects::{Effects, Subject, Told, bits};
 use super::run::Answer;
 use super::session::Session;
 use super::tree::Tree;
@@ -17,8 +18,10 @@ use super::tree::Tree;
 /// A reading whose answer may be remembered.
 pub(super) struct Telling<'a, T: Tree> {
     reading: ReadingHold<'a>,
-    /// Where local changes were noticed when it began.
+    /// What is watched for it.
     watched: T::Watched,
+    /// The files that only the answer names, as far as they are watched.
+    found: Vec<InodeNo>,
 }
 
 // === impl Dispatch ===
@@ -53,11 +56,32 @@ impl<T: Tree> Dispatch<T> {
         if !session.remembers.load(Ordering::Acquire) {
             return None;
         }
-        let file = self.file(session, effects.told().next()?)?;
+        let told = effects.told().map(|(file, kind)| Some((self.file(session, file)?, kind)));
+        let told: Vec<_> = told.collect::<Option<_>>()?;
+        if told.is_empty() {
+            return None;
+        }
         let reading = self.coherence.begin_reading();
         // After the beginning: what is forgotten from now on is forgotten for this reading, too.
-        let watched = self.tree.watch(&file);
-        Some(Telling { reading, watched })
+        let told: Vec<_> = told.iter().map(|(file, kind)| (file, *kind)).collect();
+        let watched = self.tree.watch(&told);
+        Some(Telling { reading, watched, found: Vec::new() })
+    }
+
+    /// Watches what only the answer names. What was not watched when it was looked at is read anew, so this
+    /// comes before local changes are taken note of.
+    pub(super) fn watch_found(
+        &self,
+        telling: &mut Telling<'_, T>,
+        effects: &Effects<'_>,
+        answer: &mut Answer,
+    ) {
+        let Ok(outcome) = answer else { return };
+        for entry in effects.found(outcome) {
+            if self.tree.watch_found(&telling.watched, entry) {
+                telling.found.push(entry.attr.ino);
+            }
+        }
     }
 
     /// Ends a reading with its answer: the leases that go with it.
@@ -67,9 +91,9 @@ impl<T: Tree> Dispatch<T> {
         session: &Session<T>,
         own: Option<ChangeId>,
         effects: &Effects<'_>,
-        answer: &Answer,
+        answer: &mut Answer,
     ) -> Leases {
-        let Telling { reading, watched } = telling;
+        let Telling { reading, watched, found } = telling;
         if !effects.tells(answer) {
             return Leases::empty();
         }
@@ -77,20 +101,27 @@ impl<T: Tree> Dispatch<T> {
         let named = |subject| covered(subject).filter(|_| self.has_exact_names(session, subject));
         let directories: Option<Vec<_>> = effects.directories.iter().copied().map(named).collect();
         let directories = directories.unwrap_or_default();
-        let attributes = match (effects.attributes, answer) {
-            (Some(Told::Of(subject)), _) => covered(subject).map(|ino| vec![ino]),
-            (Some(Told::Answered), Ok(outcome)) => answered_number::<T>(&watched, outcome),
-            (Some(Told::Listed), Ok(outcome)) => listed_numbers::<T>(&watched, outcome),
-            (Some(Told::Answered | Told::Listed), Err(_)) | (None, _) => None,
+        let attributes = match (effects.attributes, &*answer) {
+            (Some(Told::Of(subject)), _) => covered(subject).into_iter().collect(),
+            (Some(Told::Answered | Told::Listed), Ok(_)) => found,
+            (Some(Told::Answered | Told::Listed), Err(_)) | (None, _) => Vec::new(),
         };
-        let attributes = attributes.unwrap_or_default();
         let names = directories.iter().map(|ino| (*ino, Leases::DIRECTORY));
         let wishes: Vec<Touch> =
             names.chain(attributes.iter().map(|ino| (*ino, Leases::ATTRIBUTES))).collect();
         let granted = reading.grant(session.id, own, &wishes);
         let all = |granted: &[Leases]| !granted.is_empty() && granted.iter().all(|g| !g.is_empty());
-        let (names, attributes) = granted.split_at(directories.len().min(granted.len()));
-        bits(all(names), all(attributes))
+        let (names, granted) = granted.split_at(directories.len().min(granted.len()));
+        let told = match answer {
+            Ok(Outcome::Listing(listing)) => {
+                let leased =
+                    attributes.iter().zip(granted).filter(|(_, granted)| !granted.is_empty());
+                let leased: HashSet<InodeNo> = leased.map(|(ino, _)| *ino).collect();
+                tell_parts(listing, &leased, session.takes_parts.load(Ordering::Acquire))
+            }
+            _ => all(granted),
+        };
+        bits(all(names), told)
     }
 
     /// After an open through which data may be written unseen: it is a change until it is released.
@@ -141,19 +172,19 @@ impl<T: Tree> Dispatch<T> {
         watched: &T::Watched,
         subject: Subject<'_>,
     ) -> Option<InodeNo> {
-        let file = self.file(session, subject)?;
-        let number = self.tree.number_of(&file)?;
-        T::covers(watched, &file).then_some(number)
+        self.number(session, subject).filter(|number| T::covers(watched, *number))
     }
 }
 
-fn answered_number<T: Tree>(watched: &T::Watched, outcome: &Outcome) -> Option<Vec<InodeNo>> {
-    let entry = answered(outcome)?;
-    T::covers(watched, &entry.file).then(|| vec![entry.attr.ino])
-}
-
-fn listed_numbers<T: Tree>(watched: &T::Watched, outcome: &Outcome) -> Option<Vec<InodeNo>> {
-    let Outcome::Listing(listing) = outcome else { return None };
-    let entries = listing.entries.iter().filter_map(|entry| entry.entry.as_ref());
-    entries.map(|entry| T::covers(watched, &entry.file).then_some(entry.attr.ino)).collect()
+/// Says of each entry whether the lease of attributes that goes with a listing concerns it, to a client that
+/// understands that; to another it concerns all or none. Whether it is to go with it.
+fn tell_parts(listing: &mut Listing, leased: &HashSet<InodeNo>, takes_parts: bool) -> bool {
+    let mut whole = true;
+    for listed in &mut listing.entries {
+        let Some(entry) = &listed.entry else { continue };
+        let is_leased = leased.contains(&entry.attr.ino);
+        listed.unleased = takes_parts && !is_leased;
+        whole &= is_leased;
+    }
+    !leased.is_empty() && (whole || takes_parts)
 }

@@ -54,6 +54,8 @@ pub(super) struct Session<T: Tree> {
     pub(super) waits: Mutex<LockWaits>,
     /// Its client remembers what it is granted leases on.
     pub(super) remembers: AtomicBool,
+    /// It understands that a lease may concern some entries of a listing only.
+    pub(super) takes_parts: AtomicBool,
     _counted: Counted,
 }
 
@@ -98,6 +100,7 @@ impl<T: Tree> Session<T> {
             tenant: Mutex::new(Some(tenant)),
             waits: Mutex::default(),
             remembers: AtomicBool::new(false),
+            takes_parts: AtomicBool::new(false),
             _counted: SERVER_SESSIONS.hold(),
         }
     }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mfs::export::{LocalChanges, LockRecord};
+use mfs::export::{Interest, LocalChanges, LockRecord};
 use mfs::types::op::{Entry, Opened, Operation, Outcome};
-use mfs::types::{Access, Caller, Errno, FileId, FileName, InodeNo, NodeId, OpenId};
+use mfs::types::{Access, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId};
 
 /// A tree that executes operations; `mfs::export` in the daemon, something simpler in tests. All but
 /// `vouch`, `spawn`, `number_of`, `covers` and `is_watchable` may block.
@@ -16,7 +16,7 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// What a session owns in the tree besides its open files: its locks. Dropped, they are released.
     type Tenant: Send + Sync + 'static;
 
-    /// In which parts of the tree local changes are noticed, at one moment.
+    /// What of the tree is watched for one reading, until it is dropped.
     type Watched: Send;
 
     /// The root, for the greeting.
@@ -62,12 +62,16 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// Whether local changes can be noticed anywhere.
     fn is_watchable(&self) -> bool;
 
-    /// Begins to watch for local changes where this file is, if that can be done; from then on each is in
-    /// [`Self::local_changes`], or something that stands for it. Says what is watched.
-    fn watch(&self, file: &FileId) -> Self::Watched;
+    /// Begins a reading of these files, each with its kind if that is known. As far as they can be watched,
+    /// each local change of them is in [`Self::local_changes`] from then on, or something that stands for it.
+    fn watch(&self, files: &[(&FileId, Option<FileKind>)]) -> Self::Watched;
 
-    /// Whether local changes of this file, which an answer of this tree names, are noticed.
-    fn covers(watched: &Self::Watched, file: &FileId) -> bool;
+    /// Whether the reading began with this file, and local changes of it are noticed.
+    fn covers(watched: &Self::Watched, ino: InodeNo) -> bool;
+
+    /// Watches a file, too, that an answer of this tree names; its attributes are read anew if it was not
+    /// watched before. Whether local changes of it are noticed.
+    fn watch_found(&self, watched: &Self::Watched, found: &mut Entry) -> bool;
 
     /// Whether the names in a directory are what their bytes say, and not the same in capitals: only then
     /// can be remembered which there are.
@@ -79,8 +83,9 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// Has `wake` called whenever there are local changes, until the tree is gone.
     fn on_local_changes(&self, wake: Box<dyn Fn() + Send>);
 
-    /// Lets go of what nothing uses; called every few seconds. Does not block.
-    fn rest(&self) {}
+    /// Lets go of what nothing uses, and watches no more than there is interest in; called every few seconds.
+    /// Does not block.
+    fn rest(&self, _interest: Arc<dyn Interest>) {}
 
     /// Runs `job` on a thread that may block. Does not wait.
     fn spawn(&self, job: Box<dyn FnOnce() + Send>);

@@ -27,23 +27,17 @@ pub(super) struct Event {
     pub(super) file: Option<Fid>,
 }
 
-/// What is asked for: names that appear and go, attributes, data. Not FAN_ACCESS (each read), nor what a
-/// change of names says already (FAN_DELETE_SELF, FAN_MOVE_SELF). A file that was written through a map
-/// says so by FAN_CLOSE_WRITE alone.
-///
-/// What it costs a local process (Linux 6.18, two busy cores, medians of three runs without a mark, with one
-/// for names and attributes, and with all of it): pwrite(2) of 4 KiB on tmpfs 1.2, 1.5, 2.5 µs, on ext4 1.3,
-/// 1.7, 3.5 µs; of a byte on tmpfs 1.2, 1.7, 2.8 µs; on tmpfs a creation 7.7, 14, 12 µs, a removal 5.8, 12,
-/// 13 µs. FAN_MODIFY is most of it for who writes in small pieces, on whatever file of the file system; so
-/// none is marked before something in it is remembered.
+/// What is asked for of a file system: names that appear and go, attributes. Not FAN_ACCESS (each read), nor
+/// what a change of names says already (FAN_DELETE_SELF, FAN_MOVE_SELF).
 const WANTED: u64 = libc::FAN_CREATE
     | libc::FAN_DELETE
     | libc::FAN_MOVED_FROM
     | libc::FAN_MOVED_TO
     | libc::FAN_ATTRIB
-    | libc::FAN_MODIFY
-    | libc::FAN_CLOSE_WRITE
     | libc::FAN_ONDIR;
+
+/// What is asked for of a file besides. What was written through a map is said by FAN_CLOSE_WRITE alone.
+const WRITES: u64 = libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE;
 
 const METADATA_LEN: usize = 24;
 const INFO_HEAD_LEN: usize = 4;
@@ -65,19 +59,76 @@ pub(super) fn group() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Watches the whole file system that `fd` lies in, whichever mount of it is used. Needs CAP_SYS_ADMIN.
-/// Does not keep it from being unmounted.
+/// Watches the names and attributes of the whole file system that `fd` lies in, whichever mount of it is
+/// used. Needs CAP_SYS_ADMIN. Does not keep it from being unmounted.
 ///
 /// # Errors
 /// ENODEV, EOPNOTSUPP or EXDEV where a file system has no ids that events could name its files by.
-pub(super) fn mark(group: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
-    let path = CString::new(proc_path(fd))?;
-    let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
+pub(super) fn mark_file_system(group: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    mark(group, libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM, WANTED, &proc_path(fd))
+}
+
+/// Watches what is written to the file that `fd` (O_PATH) is open on. Its inode stays in memory until the
+/// mark goes, or the file; neither that nor unmounting is kept from happening.
+///
+/// # Errors
+/// ENOSPC if there are as many marks as there may be (`fs.fanotify.max_user_marks`).
+pub(super) fn mark_file(group: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    mark(group, libc::FAN_MARK_ADD, WRITES, &proc_path(fd))
+}
+
+/// Watches it no more.
+///
+/// # Errors
+/// ENOENT if it was not watched.
+pub(super) fn unmark_file(group: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    mark(group, libc::FAN_MARK_REMOVE, WRITES, &proc_path(fd))
+}
+
+/// Takes away the marks of all files.
+///
+/// # Errors
+/// Of a descriptor that is no group.
+pub(super) fn unmark_files(group: BorrowedFd<'_>) -> io::Result<()> {
+    mark(group, libc::FAN_MARK_FLUSH, 0, "/")
+}
+
+/// Takes away the marks of all file systems.
+///
+/// # Errors
+/// Of a descriptor that is no group.
+pub(super) fn unmark_file_systems(group: BorrowedFd<'_>) -> io::Result<()> {
+    mark(group, libc::FAN_MARK_FLUSH | libc::FAN_MARK_FILESYSTEM, 0, "/")
+}
+
+fn mark(group: BorrowedFd<'_>, flags: c_uint, events: u64, path: &str) -> io::Result<()> {
+    let path = CString::new(path)?;
     // SAFETY: `path` ends with NUL and outlives the call.
     let done = unsafe {
-        libc::fanotify_mark(group.as_raw_fd(), flags, WANTED, libc::AT_FDCWD, path.as_ptr())
+        libc::fanotify_mark(group.as_raw_fd(), flags, events, libc::AT_FDCWD, path.as_ptr())
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The flags of an XFS file system's geometry.
+///
+/// # Errors
+/// ENOTTY of another file system.
+pub(super) fn xfs_flags(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    /// `struct xfs_fsop_geom_v4` of `xfs_fs.h`: 112 bytes.
+    type Geometry = [u64; 14];
+    const FSGEOMETRY_V4: libc::Ioctl = libc::_IOR::<Geometry>(b'X' as u32, 124);
+    /// Where in it the flags are.
+    const FLAGS: usize = 92;
+    let mut geometry: Geometry = [0; 14];
+    // SAFETY: the kernel writes a struct of the size that is part of the request's number, which is that
+    // of `geometry`.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), FSGEOMETRY_V4, &raw mut geometry) };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bytes: Vec<u8> = geometry.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    Ok(number::<4>(&bytes, FLAGS) as u32)
 }
 
 /// Takes what is in the queue, up to the size of `buffer`. Nothing is there: 0.

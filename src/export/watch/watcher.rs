@@ -1,11 +1,12 @@
 //! `Watcher`: the queue of local changes, the marks that fill it, and the thread that waits for it.
 //!
-//! Marks are made by that thread, since those that serve files have not the right to.
+//! File systems are marked by that thread, since those that serve files have not the right to.
 //!
-//! Lock order: `Watcher::state`, `Watcher::wake`, `Watcher::requests`; none is held while another is
-//! taken.
+//! Lock order; `wake` is taken without the others:
+//!   `Watcher::marks`
+//!     `Watcher::requests`
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -15,26 +16,18 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use super::marks::{Idle, Marks};
 use super::sys::{self, Event, Fid};
-use super::{Changed, LocalChanges};
+use super::{Changed, LocalChanges, kinds};
 use crate::export::mountinfo::{self, MountLine};
 use crate::export::mounts::FsKey;
 use crate::export::numbers::{Identity, Numbers};
 use crate::sync::Mutex;
-use crate::types::InodeNo;
+use crate::types::{FileId, InodeNo};
 
-/// File systems whose files are changed through this kernel alone, and in which an event names a file as
-/// its id does, and which say of each directory whether it folds case (`f_type` of statfs(2)). In all others
-/// somebody else may change them, and no event says so.
-const WATCHED_KINDS: &[u64] = &[
-    0xef53,      // ext2, ext3, ext4
-    0x5846_5342, // XFS
-    0x9123_683e, // Btrfs
-    0xf2f5_2010, // F2FS
-    0xca45_1a4e, // bcachefs
-    0x3434,      // NILFS2
-    0x0102_1994, // tmpfs
-];
+/// Most files of which writes are noticed: each stays in memory meanwhile, with about a KiB. Not more than
+/// half of what the user may have marks, since others need some, too.
+const MOST_FILES: usize = 65_536;
 
 /// How long the thread lets changes gather. A process that writes without pause would wake it for each;
 /// meanwhile the kernel makes one event of all changes of one name.
@@ -52,27 +45,21 @@ pub(super) struct Watcher {
     /// Readable when mounts change: each says so once to whoever waits on it.
     mounts: File,
     place: PathBuf,
-    state: Mutex<State>,
+    /// What was mounted below the tree.
+    lines: Mutex<Vec<MountLine>>,
+    marks: Mutex<Marks>,
     requests: Mutex<Vec<Request>>,
     knock: OwnedFd,
     over: AtomicBool,
     wake: Mutex<Box<dyn Fn() + Send>>,
 }
 
-struct State {
-    /// The file systems that have a mark, by the `f_fsid` in events.
-    marked: HashMap<u64, FsKey>,
-    watched: Arc<HashSet<FsKey>>,
-    /// Those that cannot be watched.
-    refused: HashSet<FsKey>,
-    /// What was mounted below the tree.
-    lines: Vec<MountLine>,
-}
-
-/// Asks the thread for a mark.
-struct Request {
-    door: OwnedFd,
-    done: mpsc::Sender<std::io::Result<()>>,
+/// What the thread is asked for.
+enum Request {
+    /// To mark a file system.
+    Mark { door: OwnedFd, done: mpsc::Sender<std::io::Result<()>> },
+    /// To take the marks of all file systems away.
+    Unmark,
 }
 
 // === impl Watcher ===
@@ -84,12 +71,8 @@ impl Watcher {
         let watcher = Arc::new(Self {
             events: sys::group()?,
             mounts: open_mountinfo()?,
-            state: Mutex::new(State {
-                marked: HashMap::new(),
-                watched: Arc::default(),
-                refused: HashSet::new(),
-                lines: mounts_below(&place)?,
-            }),
+            lines: Mutex::new(mounts_below(&place)?),
+            marks: Mutex::new(Marks::new(most_files())),
             place,
             requests: Mutex::default(),
             knock: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -115,41 +98,83 @@ impl Watcher {
         self.knock();
     }
 
-    /// The file systems that are watched at the moment.
-    pub(super) fn watched(&self) -> Arc<HashSet<FsKey>> {
-        Arc::clone(&self.state.lock().watched)
+    /// What is watched.
+    pub(super) const fn marks(&self) -> &Mutex<Marks> {
+        &self.marks
     }
 
-    /// Whether nothing can be gained by marking a file system (again).
-    pub(super) fn is_decided(&self, fs: FsKey) -> bool {
-        let state = self.state.lock();
-        state.watched.contains(&fs) || state.refused.contains(&fs)
-    }
-
-    /// Marks the file system that `door` lies in, if it can be watched.
-    pub(super) fn mark(&self, fs: FsKey, door: BorrowedFd<'_>) -> std::io::Result<()> {
-        let fsid = rustix::fs::fstatvfs(door)?.f_fsid;
-        let kind = rustix::fs::fstatfs(door)?.f_type as u64;
-        let marked = if WATCHED_KINDS.contains(&kind) && fsid != 0 {
-            // Before the mark: an event that comes at once must be understood.
-            self.state.lock().marked.insert(fsid, fs);
+    /// Marks the file system that `door` lies in. Since when it is watched; `None` if it cannot be.
+    pub(super) fn mark_file_system(&self, fs: FsKey, door: BorrowedFd<'_>) -> Option<u64> {
+        let marked = kinds::watchable(door).and_then(|fsid| {
+            self.marks.lock().expect(fsid, fs);
             self.ask_for_mark(door)
-        } else {
-            Err(std::io::ErrorKind::Unsupported.into())
-        };
-        let mut state = self.state.lock();
-        match &marked {
-            Ok(()) => {
-                let mut watched = HashSet::clone(&state.watched);
-                watched.insert(fs);
-                state.watched = Arc::new(watched);
-            }
+        });
+        let mut marks = self.marks.lock();
+        match marked {
+            Ok(()) => Some(marks.add_file_system(fs)),
             Err(error) => {
                 tracing::info!("local changes of a file system cannot be noticed: {error}");
-                state.refused.insert(fs);
+                marks.refuse(fs);
+                None
             }
         }
-        marked
+    }
+
+    /// Marks a file, which `fd` is open on, for a reading that began then. Since when what is written to it
+    /// is noticed; `None` if no mark is to be had.
+    pub(super) fn mark_file(
+        &self,
+        ino: InodeNo,
+        file: &FileId,
+        fd: BorrowedFd<'_>,
+        began: u64,
+    ) -> Option<u64> {
+        let mut marks = self.marks.lock();
+        if let Some(since) = marks.use_file(ino, began) {
+            return Some(since);
+        }
+        if marks.is_full() {
+            return None;
+        }
+        // Under the lock: else it could be taken away again by who has just forgotten it.
+        if let Err(error) = sys::mark_file(self.events.as_fd(), fd) {
+            tracing::debug!("writes to a file cannot be noticed: {error}");
+            return None;
+        }
+        Some(marks.add_file(ino, file.clone(), began))
+    }
+
+    /// Takes the mark of a file away, unless somebody relies on it again. `fd` is open on it; without, it is
+    /// gone, and its mark with it.
+    pub(super) fn unmark_file(&self, idle: &Idle, fd: Option<BorrowedFd<'_>>) {
+        let mut marks = self.marks.lock();
+        if marks.remove_idle(idle)
+            && let Some(fd) = fd
+            && let Err(error) = sys::unmark_file(self.events.as_fd(), fd)
+        {
+            tracing::debug!("a file was not marked: {error}");
+        }
+    }
+
+    /// Takes all marks away if nothing was read for so long and `unwanted` says so.
+    pub(super) fn unmark_all(&self, idle: Duration, unwanted: impl FnOnce() -> bool) -> bool {
+        let mut marks = self.marks.lock();
+        if !marks.is_idle(idle) || !unwanted() {
+            return false;
+        }
+        self.forget(&mut marks);
+        // Under the lock: who wants a mark from now on asks for it after this.
+        self.requests.lock().push(Request::Unmark);
+        drop(marks);
+        self.knock();
+        true
+    }
+
+    fn forget(&self, marks: &mut Marks) {
+        marks.forget();
+        if let Err(error) = sys::unmark_files(self.events.as_fd()) {
+            tracing::warn!("marks of files cannot be taken away: {error}");
+        }
     }
 
     /// What was changed since the last look; of each file once.
@@ -179,14 +204,14 @@ impl Watcher {
     /// Whether something was mounted or unmounted below the tree. A mark goes with its file system: what
     /// is mounted there now is marked anew before anything is read in it.
     fn mounts_changed(&self) -> bool {
-        let lines = mounts_below(&self.place).unwrap_or_default();
-        let mut state = self.state.lock();
-        if state.lines == lines {
+        let now = mounts_below(&self.place).unwrap_or_default();
+        let mut lines = self.lines.lock();
+        if *lines == now {
             return false;
         }
-        state.lines = lines;
-        state.watched = Arc::default();
-        state.refused.clear();
+        *lines = now;
+        drop(lines);
+        self.forget(&mut self.marks.lock());
         true
     }
 
@@ -216,10 +241,10 @@ impl Watcher {
                 }
             }
         }
-        let state = self.state.lock();
+        let marks = self.marks.lock();
         let changed = |((fsid, handle), names): (Fid, bool)| {
-            let fs = state.marked.get(&fsid)?;
-            let ino: InodeNo = numbers.of(&Identity::Handle(*fs, &handle));
+            let fs = marks.named(fsid)?;
+            let ino: InodeNo = numbers.of(&Identity::Handle(fs, &handle));
             Some(Changed { ino, names })
         };
         changes.others = others.into_iter().filter_map(changed).collect();
@@ -240,7 +265,7 @@ impl Watcher {
                     Err(_) => continue, // interrupted
                 }
             };
-            self.make_marks();
+            self.serve_requests();
             if ready[1] || ready[2] {
                 (self.wake.lock())();
                 self.gather();
@@ -254,18 +279,27 @@ impl Watcher {
         let _ = poll(&mut fds, Some(&time)); // interrupted, it is shorter
     }
 
-    fn make_marks(&self) {
+    fn serve_requests(&self) {
         let _ = rustix::io::read(&self.knock, &mut [0; 8]);
-        for Request { door, done } in std::mem::take(&mut *self.requests.lock()) {
-            // Who asked waits for it.
-            let _ = done.send(sys::mark(self.events.as_fd(), door.as_fd()));
+        for request in std::mem::take(&mut *self.requests.lock()) {
+            match request {
+                Request::Mark { door, done } => {
+                    // Who asked waits for it.
+                    let _ = done.send(sys::mark_file_system(self.events.as_fd(), door.as_fd()));
+                }
+                Request::Unmark => {
+                    if let Err(error) = sys::unmark_file_systems(self.events.as_fd()) {
+                        tracing::warn!("marks of file systems cannot be taken away: {error}");
+                    }
+                }
+            }
         }
     }
 
     fn ask_for_mark(&self, door: BorrowedFd<'_>) -> std::io::Result<()> {
         let door = rustix::io::fcntl_dupfd_cloexec(door, 0)?;
         let (done, answer) = mpsc::channel();
-        self.requests.lock().push(Request { door, done });
+        self.requests.lock().push(Request::Mark { door, done });
         self.knock();
         answer.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::BrokenPipe.into()))
     }
@@ -303,6 +337,12 @@ fn touched(event: Event, own: bool) -> impl Iterator<Item = (Fid, bool)> {
     };
     let file = file.filter(|_| changed).map(|file| (file, removed_directory));
     parent.map(|parent| (parent, true)).into_iter().chain(file)
+}
+
+fn most_files() -> usize {
+    let limit = std::fs::read_to_string("/proc/sys/fs/fanotify/max_user_marks");
+    let limit = limit.ok().and_then(|text| text.trim().parse::<usize>().ok());
+    limit.map_or(MOST_FILES, |limit| MOST_FILES.min(limit / 2))
 }
 
 fn open_mountinfo() -> std::io::Result<File> {

@@ -313,7 +313,8 @@ impl NodeCache {
     ) {
         self.with(|inner| {
             if leases.contains(Leases::ATTRIBUTES) {
-                for entry in listing.entries.iter().filter_map(|entry| entry.entry.as_ref()) {
+                let leased = listing.entries.iter().filter(|listed| !listed.unleased);
+                for entry in leased.filter_map(|listed| listed.entry.as_ref()) {
                     inner.note(now, stamp, entry.attr.ino, Leases::ATTRIBUTES, |memory| {
                         memory.set_attr(&entry.attr);
                     });

@@ -93,7 +93,14 @@ fn fetch(
     let of = |index: usize| {
         let entry = entry(10 + index as u64, 0);
         let (kind, ino, cookie) = (FileKind::Regular, entry.attr.ino, index as u64 + 1);
-        DirEntry { name: name(names[index]), kind, ino, cookie, entry: Some(entry) }
+        DirEntry {
+            name: name(names[index]),
+            kind,
+            ino,
+            cookie,
+            entry: Some(entry),
+            unleased: false,
+        }
     };
     let end = range.end == names.len();
     if range.start == 0 {
@@ -102,6 +109,22 @@ fn fetch(
     let listing = Listing { entries: range.map(of).collect(), end };
     let stamp = node.stamp();
     node.note_listing(NOW, stamp, ino(1), &listing, BOTH, collecting);
+}
+
+#[test]
+fn attributes_of_a_listing_are_known_but_those_that_were_not_granted() {
+    let node = node(true);
+    let listed = |number, unleased| {
+        let entry = Some(entry(number, 0));
+        let (name, kind) = (name(&format!("f{number}")), FileKind::Regular);
+        DirEntry { name, kind, ino: ino(number), cookie: number, entry, unleased }
+    };
+    let listing = Listing { entries: vec![listed(10, false), listed(11, true)], end: true };
+    let (stamp, mut collecting) = (node.stamp(), Some(Collecting::default()));
+    node.note_listing(NOW, stamp, ino(1), &listing, BOTH, &mut collecting);
+    assert!(node.attr(NOW, 0, ino(10)).is_some());
+    assert!(node.attr(NOW, 0, ino(11)).is_none());
+    assert_eq!(node.listing(NOW, 0, ino(1)).map(|listing| listing.len()), Some(2));
 }
 
 #[test]

@@ -12,7 +12,7 @@ const OTHER: &[u8] = b"other";
 const BOTH: Leases = Leases::DIRECTORY.union(Leases::ATTRIBUTES);
 
 fn remembering() -> Hello {
-    Hello { features: features::LEASES, ..hello(None) }
+    Hello { features: features::LEASES | features::LISTING_PARTS, ..hello(None) }
 }
 
 fn get(name: &'static [u8]) -> GetAttr {
@@ -88,7 +88,7 @@ fn impatient() -> Daemon {
 async fn answers_grant_what_they_tell() {
     let (daemon, _) = daemon_with_file().await;
     let (mut client, welcome) = daemon.greeted_with(remembering()).await;
-    assert_eq!(welcome.features, features::LEASES);
+    assert_eq!(welcome.features, features::LEASES | features::LISTING_PARTS);
     assert_eq!(client.told(lookup(FILE)).await.leases, BOTH);
     let none = client.told(lookup(OTHER)).await;
     assert_eq!(none.result, Err(Failure::File(Errno::NoEnt)));
@@ -101,11 +101,41 @@ async fn answers_grant_what_they_tell() {
     assert_eq!(client.told(open(ROOT, 1)).await.leases, Leases::ATTRIBUTES);
     let list = ReadDir { open: id(1), cookie: 0, limit: 100, attributes: true };
     assert_eq!(client.told(list.clone()).await.leases, BOTH);
-    // An entry whose changes nobody notices: then none of the listed attributes may be remembered.
+    // An entry whose changes nobody notices: its attributes may not be remembered, those of the others may.
     client.told(create(UNWATCHED, 2)).await;
-    assert_eq!(client.told(list).await.leases, Leases::DIRECTORY);
+    let told = client.told(list).await;
+    assert_eq!(told.leases, BOTH);
+    assert_eq!(unleased(&told), [(file(FILE), false), (file(UNWATCHED), true)]);
     assert_eq!(client.told(lookup(UNWATCHED)).await.leases, Leases::DIRECTORY);
     assert_eq!(client.told(get(UNWATCHED)).await.leases, Leases::empty());
+}
+
+/// The files that a listing names, and whether their attributes may not be remembered.
+fn unleased(reply: &Reply) -> Vec<(FileId, bool)> {
+    let Ok(Outcome::Listing(listing)) = &reply.result else { panic!("no listing: {reply:?}") };
+    let listed = listing.entries.iter();
+    let files = listed.map(|listed| {
+        let entry = listed.entry.as_ref().expect("it has attributes");
+        (entry.file.clone(), listed.unleased)
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort_by(|(a, _), (b, _)| a.as_bytes().cmp(b.as_bytes()));
+    files
+}
+
+#[tokio::test]
+async fn who_takes_no_parts_of_listings_is_granted_the_attributes_of_all_or_none() {
+    let (daemon, _) = daemon_with_file().await;
+    let whole = Hello { features: features::LEASES, ..hello(None) };
+    let (mut client, welcome) = daemon.greeted_with(whole).await;
+    assert_eq!(welcome.features, features::LEASES);
+    client.told(open(ROOT, 1)).await;
+    let list = ReadDir { open: id(1), cookie: 0, limit: 100, attributes: true };
+    assert_eq!(client.told(list.clone()).await.leases, BOTH);
+    client.told(create(UNWATCHED, 2)).await;
+    let told = client.told(list).await;
+    assert_eq!(told.leases, Leases::DIRECTORY);
+    assert_eq!(unleased(&told), [(file(FILE), false), (file(UNWATCHED), false)]);
 }
 
 #[tokio::test]

@@ -417,7 +417,10 @@ async fn versions_that_overlap_speak_the_highest_common_one() {
     let Some(ServerMessage::Welcome(welcome)) = client.receive().await else {
         panic!("not welcome")
     };
-    assert_eq!((welcome.version, welcome.features), (1, features::LEASES));
+    assert_eq!(
+        (welcome.version, welcome.features),
+        (1, features::LEASES | features::LISTING_PARTS)
+    );
 }
 
 #[tokio::test]
