@@ -8,6 +8,8 @@ pub mod types;
 pub mod clock;
 pub mod sync;
 
+pub mod failpoint;
+
 pub mod telemetry;
 
 pub mod config;

@@ -1,8 +1,15 @@
 //! `mfs-fuse` and `mount.mfs`: one program that mounts the cluster's file tree.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Ok(points) = std::env::var("MFS_FAIL")
+        && let Err(sentence) = mfs::failpoint::arm(&points)
+    {
+        let _ = writeln!(std::io::stderr(), "mount.mfs: MFS_FAIL: {sentence}");
+        return ExitCode::FAILURE;
+    }
     mfs_fuse::mount::run(
         std::env::args_os().skip(1),
         std::env::var_os("JOURNAL_STREAM"),

@@ -15,6 +15,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Request};
+use mfs::failpoint;
 use mfs::telemetry::log::{self, Sink};
 
 fn main() -> ExitCode {
@@ -44,6 +45,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let filter = std::env::var("MFS_LOG").unwrap_or_else(|_| log::DEFAULT_FILTER.to_owned());
     let journal = std::env::var_os("JOURNAL_STREAM");
     log::start(&filter, Sink::for_stream(journal.as_deref()))?;
+    if let Ok(points) = std::env::var("MFS_FAIL") {
+        failpoint::arm(&points).map_err(|sentence| anyhow::anyhow!("MFS_FAIL: {sentence}"))?;
+    }
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::force_capture();
         tracing::error!("a part of mfsd failed, please report this: {panic}\n{backtrace}");

@@ -16,6 +16,7 @@ use super::reach::{Loss, Reach};
 use super::said::say;
 use super::session::{Action, Event, Lane, Session, Submission};
 use crate::clock;
+use crate::failpoint::{self, Point};
 use crate::membership::{Member, View};
 use crate::net::{Connector, Fate, Pulse};
 use crate::telemetry::metrics;
@@ -186,6 +187,7 @@ impl Driver {
             Told::Reply(reply) => self.step(Event::Reply(reply)),
             Told::Recall(recall) => {
                 let given_back = self.leases.give_back(recall);
+                failpoint::reach(Point::Recalled, || "");
                 if let Some(open) = self.lane(lane) {
                     open.send(ClientMessage::Return(given_back));
                 }

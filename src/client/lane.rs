@@ -15,6 +15,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::reach::Loss;
 use super::session::Lane;
+use crate::failpoint::{self, Point};
 use crate::membership::Member;
 use crate::net::connect::HANDSHAKE_TIMEOUT;
 use crate::net::{ConnectError, Connector, Fate, IoStream, Observed};
@@ -125,7 +126,13 @@ impl OpenLane {
 
     /// Hands a message over to be sent. If the connection is over, its end is reported anyway.
     pub(super) fn send(&self, message: ClientMessage) {
+        let operation = match &message {
+            ClientMessage::Request(request) => request.operation.name(),
+            _ => "",
+        };
+        failpoint::reach(Point::Send, || operation);
         drop(self.requests.send(message));
+        failpoint::reach(Point::Sent, || operation);
     }
 
     /// Says goodbye and lets the connection end by itself, within `limit`.

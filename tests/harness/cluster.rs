@@ -140,9 +140,14 @@ impl Cluster {
 
     /// `mfs lab COMMAND --name THIS NODE`.
     pub(crate) fn change(&self, command: &[&str], node: &str) {
+        self.change_with(command, node, &[]);
+    }
+
+    /// As [`Self::change`], with more in the environment of what it starts.
+    pub(crate) fn change_with(&self, command: &[&str], node: &str, more: &[(&str, &str)]) {
         let mut words = command.to_vec();
         words.extend(["--name", &self.name, node]);
-        let output = lab(&words);
+        let output = lab_with(&words, more);
         assert!(output.status.success(), "mfs lab {}: {}", words.join(" "), said(&output));
     }
 }
@@ -169,8 +174,13 @@ impl Drop for Cluster {
 
 /// Runs `mfs lab`.
 fn lab(words: &[&str]) -> Output {
+    lab_with(words, &[])
+}
+
+fn lab_with(words: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary("mfs"));
     command.arg("lab").args(words).stdin(std::process::Stdio::null());
+    command.envs(environment.iter().copied());
     command.output().expect("mfs starts")
 }
 

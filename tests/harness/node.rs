@@ -116,6 +116,11 @@ impl<'a> Node<'a> {
         self.cluster.change(&["start"], &self.name());
     }
 
+    /// As [`Self::start`], with fail points armed in its mfsd (`mfs::failpoint`).
+    pub fn start_failing(&self, points: &str) {
+        self.cluster.change_with(&["start"], &self.name(), &[("MFS_FAIL", points)]);
+    }
+
     /// Cuts its link.
     pub fn partition(&self) {
         self.cluster.change(&["partition"], &self.name());
@@ -124,6 +129,11 @@ impl<'a> Node<'a> {
     /// Mends its link.
     pub fn heal(&self) {
         self.cluster.change(&["heal"], &self.name());
+    }
+
+    /// Whether its mfsd runs, by the laboratory's own account: what `start` goes by.
+    pub fn has_daemon(&self) -> bool {
+        self.described()["state"] != "no-daemon"
     }
 
     fn figures(&self) -> Value {

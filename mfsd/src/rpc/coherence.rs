@@ -380,7 +380,7 @@ impl Inner {
             let recall = Recall { id, files: files.to_vec(), deadline_ms };
             let message = Ok(ServerMessage::Recall(recall).into());
             // A stream that ended just now has made its client forget them.
-            let _ = outbox.send(Outgoing { message, permits: Permits::default() });
+            let _ = outbox.send(Outgoing { message, operation: "", permits: Permits::default() });
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use mfs::clock;
+use mfs::failpoint::{self, Point};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
 use mfs::types::op::{Create, LockKind, Open, Operation, Outcome, SetLock};
@@ -168,8 +169,10 @@ impl<T: Tree> Dispatch<T> {
     /// they had to while it unwound.
     fn execute(&self, caller: &Caller, operation: Operation, opens: &OpensOf<'_, T>) -> Answer {
         let name = operation.name();
+        failpoint::reach(Point::Apply, || name);
         let executed =
             catch_unwind(AssertUnwindSafe(|| self.tree.execute(caller, operation, opens)));
+        failpoint::reach(Point::Applied, || name);
         match executed {
             Ok(result) => result.map_err(|errno| opens.failure(errno)),
             Err(panic) => {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mfs::clock;
+use mfs::failpoint::{self, Point};
 use mfs::lease::Terms;
 use mfs::telemetry::metrics as m;
 use mfs::types::op::Entry;
@@ -372,8 +373,9 @@ impl Stream for Replies {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(context).map(|next| {
-            next.map(|Outgoing { message, permits }| {
+            next.map(|Outgoing { message, operation, permits }| {
                 drop::<Permits>(permits);
+                failpoint::reach(Point::Replied, || operation);
                 message
             })
         })

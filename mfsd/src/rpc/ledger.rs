@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, io};
 
+use mfs::failpoint::{self, Point};
 use mfs::lease::Grace;
 use mfs::sync::Mutex;
 
@@ -133,8 +134,11 @@ impl Ledger {
             }
         }
         let new = path.with_extension("new");
+        failpoint::reach(Point::Journal, || "");
         fs::write(&new, text)?;
-        fs::rename(new, path)
+        fs::rename(new, path)?;
+        failpoint::reach(Point::Journaled, || "");
+        Ok(())
     }
 }
 

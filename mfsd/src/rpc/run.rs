@@ -3,9 +3,10 @@
 //! A request that comes again over a new stream joins the execution that its first coming began, and gets
 //! the same answer; so nothing is executed twice.
 
+use mfs::failpoint::{self, Point};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics::{SERVER_REPLIES_FAILED, SERVER_REPLIES_SENT};
-use mfs::types::op::Outcome;
+use mfs::types::op::{Operation, Outcome};
 use mfs::types::{Leases, RequestId, Verifier};
 use mfs::wire::{Failure, Refusal, Reply, ServerMessage};
 use mfs_proto::v1;
@@ -35,6 +36,8 @@ pub(super) type Outbox = mpsc::UnboundedSender<Outgoing>;
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) message: Result<v1::Reply, Status>,
+    /// What it answers, by name; empty if no operation.
+    pub(super) operation: &'static str,
     /// Given back when the transport takes the message, so that a peer that does not read its answers
     /// cannot make this node keep more of them.
     pub(super) permits: Permits,
@@ -72,9 +75,11 @@ impl Responder {
                 SERVER_REPLIES_FAILED.add_one(operation);
             }
         }
+        let name = operation.map_or("", operation_name);
+        failpoint::reach(Point::Reply, || name);
         let reply = Reply { id, verifier, leases, result: answer };
         let message = Ok(ServerMessage::Reply(reply).into());
-        let _ = outbox.send(Outgoing { message, permits });
+        let _ = outbox.send(Outgoing { message, operation: name, permits });
     }
 
     /// Answers that it is done.
@@ -86,6 +91,10 @@ impl Responder {
     pub(super) fn refuse(self, refusal: Refusal) {
         self.send(Err(Failure::Protocol(refusal)), Leases::empty());
     }
+}
+
+fn operation_name(index: usize) -> &'static str {
+    Operation::NAMES.get(index).copied().unwrap_or_default()
 }
 
 // === impl Run ===

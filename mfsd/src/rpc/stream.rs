@@ -229,7 +229,7 @@ impl<T: Tree> Conversation<T> {
     fn send(&self, message: ServerMessage) {
         let message: Result<v1::Reply, Status> = Ok(message.into());
         // The peer may be gone; the next read says so.
-        let _ = self.outbox.send(Outgoing { message, permits: Permits::default() });
+        let _ = self.outbox.send(Outgoing { message, operation: "", permits: Permits::default() });
     }
 }
 
