@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags as KernelRename, m
 use super::Export;
 use super::hidden::Reached;
 use super::impersonate::Impersonation;
-use super::mounts::proc_path;
+use super::mounts::{proc_path, reopen};
 use super::open_file::{OpenFile, Opening, kernel_flags};
 use super::tenant::Tenant;
 use super::tree::{CONFINED, Found, Node};
@@ -180,7 +180,9 @@ impl Export {
             let slot = tenant.budget.take()?;
             match self.create_new(caller, &parent, create) {
                 Ok(fd) => {
-                    let same = rustix::io::fcntl_dupfd_cloexec(&fd, 0)?;
+                    // O_PATH, as all that is found: a file without a handle is pinned by it, and a descriptor
+                    // for writing would keep it from being run for ever.
+                    let same = reopen(fd.as_fd(), OFlags::PATH)?;
                     let found = self.tree.admit(same, &parent.mount, Reached::Name)?;
                     let node = Node::File(found);
                     let open = opening.take(&node, fd, slot)?;
