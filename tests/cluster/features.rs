@@ -34,8 +34,9 @@ fn each_feature_can_be_missing() {
         // The mount learns of another daemon a moment later; until then it speaks as before.
         eventually("the own mount follows", Duration::from_secs(20), || {
             let before = passthrough_opens(&n1);
-            let works =
-                n1.try_run("cd /mfs/n1/data && mkdir w && echo > w/a && cat w/a && rm -r w");
+            let works = n1.try_run(
+                "cd /mfs/n1/data && rm -rf w && mkdir w && echo > w/a && cat w/a && rm -r w",
+            );
             works.status.success() && (lends || passthrough_opens(&n1) == before)
         });
         let before = passthrough_opens(&n1);
