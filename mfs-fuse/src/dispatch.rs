@@ -268,11 +268,15 @@ impl fuser::Filesystem for Port {
         offset: u64,
         size: u32,
         _flags: fuser::OpenFlags,
-        _owner: Option<fuser::LockOwner>,
+        owner: Option<fuser::LockOwner>,
         reply: fuser::ReplyData,
     ) {
         let (asker, fh) = (asker(r), fh(handle));
-        self.answer("read", reply, move |fs| async move { fs.read(asker, fh, offset, size).await });
+        // Only what a read(2) asks for names its owner (fs/fuse/file.c); the rest fills pages.
+        let pages = owner.is_none();
+        self.answer("read", reply, move |fs| async move {
+            fs.read(asker, fh, (offset, size), pages).await
+        });
     }
 
     fn write(
@@ -282,17 +286,16 @@ impl fuser::Filesystem for Port {
         handle: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: fuser::OpenFlags,
         _owner: Option<fuser::LockOwner>,
         reply: fuser::ReplyWrite,
     ) {
         let (asker, fh, data) = (asker(r), fh(handle), Bytes::copy_from_slice(data));
-        self.answer(
-            "write",
-            reply,
-            move |fs| async move { fs.write(asker, fh, offset, data).await },
-        );
+        let pages = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        self.answer("write", reply, move |fs| async move {
+            fs.write(asker, fh, offset, data, pages).await
+        });
     }
 
     fn flush(

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use mfs::clock::since_boot;
 use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::Follower;
+use crate::fs::pages::LOOK;
 use crate::fs::{MountedFs, Terms};
 use crate::mount::MountConfig;
 use crate::session::{self, KernelMount, Place};
@@ -42,6 +44,7 @@ pub fn serve(config: MountConfig, ready: &mut dyn FnMut()) -> anyhow::Result<()>
     };
     let mount = KernelMount::begin(fs.clone(), &place, runtime.handle().clone())?;
     tracing::info!(mountpoint = %config.mountpoint.display(), "mounted");
+    runtime.spawn(look_at_leases(fs.clone()));
     runtime.spawn(detach_on_signal(config.mountpoint.clone()));
     let (heard, first_word) = tokio::sync::oneshot::channel();
     runtime.spawn(Follower::new(fs.clone(), config.clone()).run(heard));
@@ -66,6 +69,14 @@ fn raise_descriptor_limit() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit on descriptors stays as it is");
+    }
+}
+
+/// What the kernel keeps on lease is let go in time, also when no node says anything any more.
+async fn look_at_leases(fs: Arc<MountedFs>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        fs.cache.look(since_boot());
     }
 }
 

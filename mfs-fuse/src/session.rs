@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use fuser::{Session, SessionACL};
+use mfs::types::InodeNo;
 use rustix::fs::{FsWord, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::contain::Contained;
 use crate::fs::MountedFs;
+use crate::fs::pages::PageCache;
 use crate::passthrough::Passthrough;
 use crate::port::Port;
 use crate::request_size::{self, MAX_READ};
@@ -78,8 +80,26 @@ pub enum MountError {
     Threads(io::Error),
 }
 
-// === impl KernelMount ===
+/// The kernel's page cache, through the device.
+#[derive(Debug)]
+struct KernelPages(fuser::Notifier);
 
+// === impl KernelPages ===
+
+impl PageCache for KernelPages {
+    fn drop_pages(&self, ino: InodeNo, from: u64, length: u64) {
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        match self.0.inval_inode(fuser::INodeNo(ino.get()), signed(from), signed(length)) {
+            // The kernel has forgotten the file, and its pages with it.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%ino, %error, "the kernel did not drop pages of a file");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+// === impl KernelMount ===
 impl KernelMount {
     /// Mounts `fs`; operations run on `runtime`. When this returns the mount answers.
     ///
@@ -96,11 +116,17 @@ impl KernelMount {
             passthrough: Arc::new(Passthrough::default()),
             stack_depth: if place.backing_files { stack_depth() } else { 0 },
         };
-        Self::of(port, place)
+        let pages = Arc::clone(&port.fs.cache.pages);
+        Self::of(port, place, |notifier| pages.serve(Box::new(KernelPages(notifier))))
     }
 
     /// Mounts any file system; its panics are contained.
-    pub(crate) fn of(inner: impl fuser::Filesystem, place: &Place<'_>) -> Result<Self, MountError> {
+    /// `notified` gets the way to tell the kernel what it does not ask for.
+    pub(crate) fn of(
+        inner: impl fuser::Filesystem,
+        place: &Place<'_>,
+        notified: impl FnOnce(fuser::Notifier),
+    ) -> Result<Self, MountError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let device = rustix::fs::open("/dev/fuse", flags, Mode::empty())
             .map_err(|error| MountError::Device(error.into()))?;
@@ -120,6 +146,7 @@ impl KernelMount {
             .map_err(MountError::Handshake)
             .map_err(detach)?;
         set_read_ahead(place.mountpoint);
+        notified(session.notifier());
         let readers = std::thread::Builder::new()
             .name("mfs-kernel".to_owned())
             .spawn(move || session.run())

@@ -136,6 +136,11 @@ impl Driver {
                 Some((lane, generation, told)) = self.told.recv() => {
                     self.hear(lane, generation, told);
                 }
+                returned = self.leases.returned() => {
+                    if let Some(open) = &self.control {
+                        open.send(ClientMessage::Return(returned));
+                    }
+                }
                 changed = self.view.changed() => match changed {
                     Ok(()) => self.look_at_view(),
                     Err(_) => break, // the mount ends
@@ -188,7 +193,7 @@ impl Driver {
             Told::Recall(recall) => {
                 let given_back = self.leases.give_back(recall);
                 failpoint::reach(Point::Recalled, || "");
-                if let Some(open) = self.lane(lane) {
+                if let (Some(given_back), Some(open)) = (given_back, self.lane(lane)) {
                     open.send(ClientMessage::Return(given_back));
                 }
             }

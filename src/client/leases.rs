@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::clock;
 use crate::telemetry::metrics;
 use crate::types::op::Entry;
@@ -23,8 +25,9 @@ pub trait LeaseKeeper: Send + Sync {
     /// A request that was sent at `sent` has been answered. Comes before the answer does.
     fn extended(&self, node: NodeId, now: Duration, sent: Duration);
 
-    /// The server takes leases back: when this returns, nothing of it is used any more.
-    fn recall(&self, node: NodeId, files: &[Leased]);
+    /// The server takes leases back. Says what is not used any more when this returns; the rest is given
+    /// back over [`SessionLeases::returns`] as soon as it is not.
+    fn recall(&self, node: NodeId, recall: &Recall) -> Vec<Leased>;
 
     /// The connection is gone: nothing may be used any more.
     fn lost(&self, node: NodeId);
@@ -47,7 +50,13 @@ pub struct SessionLeases {
     pub is_resumed: bool,
     /// The root of the node's tree.
     pub root: Entry,
+    /// The way back for what is not given back at once.
+    pub returns: Returns,
 }
+
+/// Gives leases back that take time to let go of. Without effect when their connection is gone.
+#[derive(Debug, Clone)]
+pub struct Returns(mpsc::UnboundedSender<ReturnLease>);
 
 /// What a call brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +81,8 @@ pub(super) struct NodeLeases {
     keeper: Option<Keeper>,
     /// Whether the connection that is up grants any.
     granting: bool,
+    /// What is given back late over the connection that is up.
+    returned: Option<mpsc::UnboundedReceiver<ReturnLease>>,
 }
 
 // === impl Keeper ===
@@ -79,6 +90,21 @@ pub(super) struct NodeLeases {
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keeper")
+    }
+}
+
+// === impl Returns ===
+
+impl Returns {
+    /// A way, and its end.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<ReturnLease>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Gives back what a recall asked for.
+    pub fn give_back(&self, recall: u64, files: Vec<Leased>) {
+        let _ = self.0.send(ReturnLease { recall, files }); // the next greeting says it then
     }
 }
 
@@ -107,7 +133,7 @@ impl<T> Answered<T> {
 impl NodeLeases {
     pub(super) fn new(node: NodeId, keeper: Option<Keeper>) -> Self {
         let keeper = keeper.filter(|keeper| keeper.0.wants(node));
-        Self { node, keeper, granting: false }
+        Self { node, keeper, granting: false, returned: None }
     }
 
     /// What the greeting asks for.
@@ -122,6 +148,8 @@ impl NodeLeases {
         self.granting = welcome.features & features::LEASES != 0;
         if self.granting {
             let (term, trusts_root) = (welcome.lease_term, welcome.trusts_root);
+            let (returns, returned) = Returns::new();
+            self.returned = Some(returned);
             keeper.0.began(
                 self.node,
                 &SessionLeases {
@@ -129,6 +157,7 @@ impl NodeLeases {
                     trusts_root,
                     is_resumed: welcome.resumed,
                     root: welcome.root.clone(),
+                    returns,
                 },
             );
         }
@@ -136,6 +165,7 @@ impl NodeLeases {
 
     /// The control connection is gone, or about to go.
     pub(super) fn end(&mut self) {
+        self.returned = None;
         if let Some(keeper) = &self.keeper
             && std::mem::take(&mut self.granting)
         {
@@ -150,13 +180,25 @@ impl NodeLeases {
         }
     }
 
-    /// Gives back what the server asks for; also what is not held, or the server would wait.
-    pub(super) fn give_back(&self, recall: Recall) -> ReturnLease {
+    /// Gives back what the server asks for, as far as it is not used any more; also what is not held, or the
+    /// server would wait.
+    pub(super) fn give_back(&self, recall: Recall) -> Option<ReturnLease> {
         metrics::CLIENT_RECALLS_RECEIVED.add_one();
-        if let Some(keeper) = self.active() {
-            keeper.0.recall(self.node, &recall.files);
+        let files = match self.active() {
+            Some(keeper) => keeper.0.recall(self.node, &recall),
+            None => recall.files,
+        };
+        (!files.is_empty()).then_some(ReturnLease { recall: recall.id, files })
+    }
+
+    /// What is given back later than it was asked for; for ever without a connection.
+    pub(super) async fn returned(&mut self) -> ReturnLease {
+        if let Some(returned) = &mut self.returned
+            && let Some(lease) = returned.recv().await
+        {
+            return lease;
         }
-        ReturnLease { recall: recall.id, files: recall.files }
+        std::future::pending().await
     }
 
     /// Whether there is something to renew.

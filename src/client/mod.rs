@@ -26,7 +26,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use leases::{Answered, Keeper, LeaseKeeper, SessionLeases};
+pub use leases::{Answered, Keeper, LeaseKeeper, Returns, SessionLeases};
 pub use patience::{Interrupted, Patience};
 pub use peers::{Peers, PeersConfig};
 pub use quiet::OnContact;

@@ -45,9 +45,10 @@ fn a_file_is_made_written_listed_and_read() {
         flags: OpenFlags::empty(),
     };
     let made = export.call(&caller, create, opens).unwrap().entry;
-    let write = Write { open: OpenId::FIRST, offset: 0, data: (&b"hello"[..]).into() };
+    let write =
+        Write { open: OpenId::FIRST, offset: 0, data: (&b"hello"[..]).into(), pages: false };
     assert_eq!(export.call(&caller, write, opens).unwrap().size, 5);
-    let read = Read { open: OpenId::FIRST, offset: 1, size: 100 };
+    let read = Read { open: OpenId::FIRST, offset: 1, size: 100, pages: false };
     assert_eq!(&export.call(&caller, read, opens).unwrap().data[..], b"ello");
     assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"hello");
 

@@ -32,6 +32,9 @@
 //! admitted also waits for its turn in its directories, all of which it was announced in at once. Hence
 //! there is no ring.
 //!
+//! The data of a file is another matter: what a kernel keeps of it is loaded and stored without asking this
+//! client. Its rules stand at the head of `grantor/data.rs`.
+//!
 //! Not here: what an operation reads and changes (`mfsd`), what is remembered (`mfs-fuse`), messages
 //! (`wire`).
 

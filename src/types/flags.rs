@@ -91,6 +91,8 @@ bitflags! {
         const DATA_READ = 1 << 0;
         /// The file's data may be cached and changed; exclusive.
         const DATA_WRITE = 1 << 1;
+        /// Both of the data.
+        const DATA = 0b11;
         /// Attributes, extended attributes, permissions.
         const ATTRIBUTES = 1 << 2;
         /// A directory's contents, and the absence of names in it.
@@ -99,6 +101,8 @@ bitflags! {
         const HANDLE = 1 << 4;
         /// Locks on the file may be granted without a message.
         const LOCK = 1 << 5;
+        /// The file's data may be used this once: no lease is granted on it, and it is not to be kept.
+        const DATA_ONCE = 1 << 6;
     }
 }
 

@@ -356,6 +356,8 @@ operations! {
         offset: u64,
         /// Bytes wanted; the session's `max_io` at most.
         size: u32,
+        /// The bytes stay in the page cache of the client's kernel, which wants a data lease on them.
+        pages: bool,
     } -> Data(ReadData);
 
     /// Writes; an open with APPEND appends whatever the offset says. Class: none. May be repeated
@@ -367,6 +369,8 @@ operations! {
         offset: u64,
         /// The bytes; the session's `max_io` at most.
         data: Bytes,
+        /// They were in the page cache of the client's kernel: stored through a mapping.
+        pages: bool,
     } -> Written(Written);
 
     /// A descriptor of the open file was closed: reports errors of writes, releases the owner's range

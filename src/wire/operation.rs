@@ -88,10 +88,12 @@ impl From<Operation> for Body {
                 flags: o.flags.bits(),
             }),
             Operation::Read(o) => {
-                Self::Read(v1::Read { open: o.open.get(), offset: o.offset, size: o.size })
+                let (open, pages) = (o.open.get(), o.pages);
+                Self::Read(v1::Read { open, offset: o.offset, size: o.size, pages })
             }
             Operation::Write(o) => {
-                Self::Write(v1::Write { open: o.open.get(), offset: o.offset, data: o.data })
+                let (open, pages) = (o.open.get(), o.pages);
+                Self::Write(v1::Write { open, offset: o.offset, data: o.data, pages })
             }
             Operation::Flush(o) => {
                 Self::Flush(v1::Flush { open: o.open.get(), owner: o.owner.map(|owner| owner.0) })
@@ -316,13 +318,13 @@ fn decode_on_open(body: Body) -> Result<Operation, Undecodable> {
     Ok(match body {
         Body::Read(o) => {
             field::at_most("read.size", u64::from(o.size), u64::from(super::MAX_IO))?;
-            op::Read { open: field::open("read.open", o.open)?, offset: o.offset, size: o.size }
-                .into()
+            let open = field::open("read.open", o.open)?;
+            op::Read { open, offset: o.offset, size: o.size, pages: o.pages }.into()
         }
         Body::Write(o) => {
             field::length_at_most("write.data", o.data.len(), super::MAX_IO as usize)?;
-            op::Write { open: field::open("write.open", o.open)?, offset: o.offset, data: o.data }
-                .into()
+            let open = field::open("write.open", o.open)?;
+            op::Write { open, offset: o.offset, data: o.data, pages: o.pages }.into()
         }
         Body::Flush(o) => {
             op::Flush { open: field::open("flush.open", o.open)?, owner: o.owner.map(LockOwner) }

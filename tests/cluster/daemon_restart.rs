@@ -242,3 +242,38 @@ fn the_own_daemon_may_go() {
         });
     }
 }
+
+/// What a program stores through a mapping before and after a restart of the home's daemon is seen by others
+/// at once, though it is never written back by the program.
+#[test]
+fn a_mapping_is_stored_into_on() {
+    let cluster = Setup::nodes(3).up();
+    let (n1, n2, n3) = (cluster.node(1), cluster.node(2), cluster.node(3));
+    n2.run("head -c 4096 /dev/zero >/data/f");
+    let script = "import mmap, os, time
+memory = mmap.mmap(os.open('/mfs/n2/data/f', os.O_RDWR), 4096)
+for text in ('one', 'two', 'six'):
+    while not os.path.exists('/tmp/store-' + text): time.sleep(0.02)
+    memory[:3] = text.encode()
+    open('/tmp/stored-' + text, 'w').close()
+while not os.path.exists('/tmp/end'): time.sleep(0.02)";
+    let mut storing =
+        n1.command("python3").args(["-c", script]).spawn().expect("mfs lab exec starts");
+    let seen = |text: &str| {
+        n1.run(&format!("touch /tmp/store-{text}"));
+        eventually("it is stored", Duration::from_secs(60), || {
+            exists(n1, &format!("/tmp/stored-{text}"))
+        });
+        assert_eq!(n3.run("head -c 3 /mfs/n2/data/f"), text);
+    };
+    seen("one");
+    n2.kill_daemon();
+    n2.start();
+    seen("two");
+    stop_daemon(n2);
+    n2.start();
+    seen("six");
+    n1.run("touch /tmp/end");
+    assert!(storing.wait().expect("it is a child").success());
+    assert_eq!(n2.run("head -c 3 /data/f"), "six");
+}

@@ -34,12 +34,13 @@ async fn a_file_is_made_written_read_listed_and_removed() {
     let created = opened.entry.expect("an entry");
     assert_eq!(created.attr.expect("attributes").mode, 0o644, "the umask is applied");
 
-    let write = Ask::Write(v1::Write { open: 1, offset: 0, data: "hello, node".into() });
+    let write =
+        Ask::Write(v1::Write { open: 1, offset: 0, data: "hello, node".into(), pages: false });
     let Answer::Written(written) = stream.call(write, true).await else { panic!("not written") };
     assert_eq!((written.size, written.offset), (11, 0));
     assert_eq!(fs::read(daemon.tree().join("hello.txt")).unwrap(), b"hello, node");
 
-    let read = Ask::Read(v1::Read { open: 1, offset: 7, size: 100 });
+    let read = Ask::Read(v1::Read { open: 1, offset: 7, size: 100, pages: false });
     assert_eq!(stream.call(read, false).await, Answer::Data("node".into()));
 
     let Answer::Entry(found) = stream.call(lookup(&root, "hello.txt"), false).await else {
@@ -102,7 +103,7 @@ async fn what_is_wrong_is_refused_with_a_sentence() {
         assert_eq!(answer, Answer::Error(stale));
     }
     let Answer::ProtocolError(error) =
-        stream.call(Ask::Read(v1::Read { open: 9, offset: 0, size: 1 }), false).await
+        stream.call(Ask::Read(v1::Read { open: 9, offset: 0, size: 1, pages: false }), false).await
     else {
         panic!("not refused")
     };

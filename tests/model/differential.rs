@@ -245,12 +245,13 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
             lab.call(caller, create).map(|opened| entry(opened.entry))
         }
         Op::Read(slot, offset, size) => {
-            let read = Read { open: open_id(*slot as u64), offset: *offset, size: *size };
+            let read =
+                Read { open: open_id(*slot as u64), offset: *offset, size: *size, pages: false };
             lab.call(caller, read).map(|read| bytes(read.data))
         }
         Op::Write(slot, offset, data) => {
             let data = Bytes::copy_from_slice(data);
-            let write = Write { open: open_id(*slot as u64), offset: *offset, data };
+            let write = Write { open: open_id(*slot as u64), offset: *offset, data, pages: false };
             lab.call(caller, write).map(|written| Answer::Number(u64::from(written.size)))
         }
         Op::StatOpen(slot) => {

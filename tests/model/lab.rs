@@ -147,11 +147,11 @@ impl Lab {
 
     pub(crate) fn write(&self, id: u64, offset: u64, data: &[u8]) -> Result<Written, Errno> {
         let data = Bytes::copy_from_slice(data);
-        self.call(&Caller::root(), Write { open: open_id(id), offset, data })
+        self.call(&Caller::root(), Write { open: open_id(id), offset, data, pages: false })
     }
 
     pub(crate) fn read(&self, id: u64, offset: u64, size: u32) -> Result<Bytes, Errno> {
-        let read = Read { open: open_id(id), offset, size };
+        let read = Read { open: open_id(id), offset, size, pages: false };
         self.call(&Caller::root(), read).map(|read| read.data)
     }
 

@@ -148,13 +148,16 @@ fn enumerations_that_are_not_known() {
 
 #[test]
 fn numbers_beyond_their_range() {
-    let read = v1::Read { open: 1, offset: 0, size: MAX_IO + 1 };
+    let read = v1::Read { open: 1, offset: 0, size: MAX_IO + 1, pages: false };
     assert_eq!(
         refused(around(Body::Read(read), false)).problem,
         Problem::OutOfRange { value: u64::from(MAX_IO) + 1, limit: u64::from(MAX_IO) }
     );
     let data = vec![0; MAX_IO as usize + 1].into();
-    names("write.data", around(Body::Write(v1::Write { open: 1, offset: 0, data }), true));
+    names(
+        "write.data",
+        around(Body::Write(v1::Write { open: 1, offset: 0, data, pages: false }), true),
+    );
     for limit in [0, 4_097] {
         let list = v1::ReadDir { open: 1, cookie: 0, limit, attributes: false };
         names("read_dir.limit", around(Body::ReadDir(list), false));

@@ -299,18 +299,10 @@ fn on_open() -> impl Strategy<Value = Operation> {
     let whence = select(vec![SeekWhence::Data, SeekWhence::Hole]);
     let limit = 1..=ReadDir::MAX_ENTRIES;
     prop_oneof![
-        (open(), any::<u64>(), 0..=MAX_IO).prop_map(|(open, offset, size)| Read {
-            open,
-            offset,
-            size
-        }
-        .into()),
-        (open(), any::<u64>(), data()).prop_map(|(open, offset, data)| Write {
-            open,
-            offset,
-            data
-        }
-        .into()),
+        (open(), any::<u64>(), 0..=MAX_IO, any::<bool>())
+            .prop_map(|(open, offset, size, pages)| Read { open, offset, size, pages }.into()),
+        (open(), any::<u64>(), data(), any::<bool>())
+            .prop_map(|(open, offset, data, pages)| Write { open, offset, data, pages }.into()),
         (open(), option::of(owner())).prop_map(|(open, owner)| Flush { open, owner }.into()),
         open().prop_map(|open| Release { open }.into()),
         (open(), any::<bool>()).prop_map(|(open, data_only)| Sync { open, data_only }.into()),

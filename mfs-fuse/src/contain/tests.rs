@@ -156,7 +156,7 @@ impl Mounted {
             flags: MountFlags::NODEV,
             backing_files: false,
         };
-        let mount = KernelMount::of(Faulty(port), &place).expect("a mount");
+        let mount = KernelMount::of(Faulty(port), &place, drop).expect("a mount");
         Self { dir, mount: Some(mount), _runtime: runtime }
     }
 

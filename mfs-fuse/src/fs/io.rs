@@ -1,16 +1,17 @@
 //! Open files: opening, reading, writing, listing, closing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mfs::clock::since_boot;
 use mfs::types::op::{self, Call, DirEntry};
 use mfs::types::{
-    Access, Attr, Errno, FallocateMode, FileKind, FileName, InodeNo, LockOwner, OpenFlags, OpenId,
-    SeekWhence,
+    Access, Attr, Errno, FallocateMode, FileKind, FileName, InodeNo, Leases, LockOwner, OpenFlags,
+    OpenId, SeekWhence,
 };
 
-use super::backing::Backing;
+use super::backing::{Backing, Origin};
 use super::cache::Collecting;
 use super::handle_map::{Fetched, Fh, Handle, Leaving, Listed, OpenFile, Opener, SyntheticEntry};
 use super::inode_map::Subject;
@@ -20,6 +21,9 @@ use super::{MountedFs, Place, Request, root};
 
 /// Entries fetched at once: about what the kernel's own buffers take, so that little is fetched in vain.
 const LISTING_STRETCH: u32 = 1_024;
+
+/// How often pages are read again that came without a lease: some seconds.
+const MOST_FILLS: u32 = 2_000;
 
 /// Most entries offered to the kernel at once: more than fit into its buffer are copied in vain.
 const PAGE: usize = 512;
@@ -172,27 +176,72 @@ impl MountedFs {
         Ok(page)
     }
 
-    /// Reads; fewer bytes than asked for only at the end.
-    pub async fn read(&self, asker: Asker, fh: Fh, offset: u64, size: u32) -> Result<Bytes, Errno> {
+    /// Reads; fewer bytes than asked for only at the end. `pages`: the kernel keeps what it gets.
+    pub async fn read(
+        &self,
+        asker: Asker,
+        fh: Fh,
+        (offset, size): (u64, u32),
+        pages: bool,
+    ) -> Result<Bytes, Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
-        let read = op::Read { open: open.open, offset, size };
-        let answer = open.backing.call(&open.origin(asker), read).await;
+        // What is used directly the kernel keeps once, for everybody.
+        let pages = pages && matches!(open.backing, Backing::Remote(_));
+        let read = op::Read { open: open.open, offset, size, pages };
+        let origin = open.origin(asker);
+        let result = if pages {
+            self.fill(open, &origin, read).await
+        } else {
+            open.backing.call(&origin, read).await
+        };
         self.note_access(open);
-        Ok(answer?.data)
+        Ok(result?.data)
     }
 
-    /// Writes; says how many bytes.
+    /// Reads what the kernel keeps, under a lease.
+    async fn fill(
+        &self,
+        open: &OpenFile,
+        origin: &Origin<'_>,
+        read: op::Read,
+    ) -> Result<op::ReadData, Errno> {
+        let (pages, key) = (&self.cache.pages, (open.node, open.home));
+        let mut filling = pages.begin(key, open.ino, read.offset, read.size).await;
+        for again in 0.. {
+            let answer = open.backing.call_leased(origin, read.clone()).await;
+            let leases = match &answer.result {
+                // A node that grants no leases, or has none to grant any more.
+                _ if again > MOST_FILLS || !self.cache.node(open.node).is_granting() => {
+                    Leases::DATA_ONCE
+                }
+                Ok(_) => answer.leases,
+                Err(_) => Leases::DATA_ONCE,
+            };
+            match filling.end(leases) {
+                Ok(()) => return answer.result,
+                Err(same) => filling = same,
+            }
+            // What was returned is on its way.
+            if again > 4 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        Err(Errno::Io)
+    }
+
+    /// Writes; says how many bytes. `pages`: they were stored through a mapping.
     pub async fn write(
         &self,
         asker: Asker,
         fh: Fh,
         offset: u64,
         data: Bytes,
+        pages: bool,
     ) -> Result<u32, Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
-        let write = op::Write { open: open.open, offset, data };
+        let write = op::Write { open: open.open, offset, data, pages };
         Ok(self.change_data(open, asker, write).await?.size)
     }
 

@@ -19,6 +19,7 @@ mod lock;
 mod missed;
 mod namespace;
 pub mod nodes;
+pub mod pages;
 pub mod process;
 pub mod remote;
 mod root;

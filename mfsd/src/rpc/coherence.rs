@@ -6,7 +6,8 @@
 //!
 //! Lock order; what was admitted runs under the first at most, and neither waits nor looks at the tree:
 //!   Coherence::noticing
-//!     Coherence::inner        (a leaf)
+//!     Coherence::inner
+//!       Session::opens        (a leaf)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -254,8 +255,25 @@ impl Coherence {
         touches: Vec<Touch>,
     ) -> ChangeHold {
         let hold = self.change();
-        self.step(Event::Change { id: hold.id, session: Some(session), touches });
+        self.step(Event::Lasting { id: hold.id, session, touches });
         hold
+    }
+
+    /// Announces that a session reads data to keep it; as [`Self::announce`].
+    pub(super) fn announce_fill<J: Asked + Send + 'static>(
+        &self,
+        id: ChangeId,
+        session: SessionId,
+        (ino, writes): (InodeNo, bool),
+        job: J,
+        resume: impl FnOnce(J) + Send + 'static,
+    ) -> Option<J> {
+        self.ask(id, Event::Fill { id, session, ino, writes }, job, resume)
+    }
+
+    /// Whether somebody may keep the file's data, or waits to.
+    pub(super) fn is_data_leased(&self, ino: InodeNo) -> bool {
+        self.inner.lock().grantor.is_data_leased(ino)
     }
 
     /// Begins a reading; before the tree is looked at.
@@ -386,9 +404,8 @@ impl Inner {
 }
 
 fn touch(changed: &Changed) -> Touch {
-    let leases =
-        if changed.names { Leases::DIRECTORY | Leases::ATTRIBUTES } else { Leases::ATTRIBUTES };
-    (changed.ino, leases)
+    let other = if changed.names { Leases::DIRECTORY } else { Leases::DATA };
+    (changed.ino, Leases::ATTRIBUTES | other)
 }
 
 // === impl ChangeHold ===
@@ -426,6 +443,26 @@ impl ReadingHold<'_> {
         let granted = inner.grantor.grant(clock::since_boot(), session, reading, own, wishes);
         let count = granted.iter().filter(|leases| !leases.is_empty()).count();
         m::SERVER_LEASES_GRANTED.add(count as u64);
+        granted
+    }
+}
+
+impl ReadingHold<'_> {
+    /// Ends the reading of data: what the session may keep of it. `writes` says whether it has the file open
+    /// for writing at this moment.
+    pub(super) fn grant_data(
+        mut self,
+        session: SessionId,
+        fill: ChangeId,
+        ino: InodeNo,
+        writes: impl FnOnce() -> bool,
+    ) -> Leases {
+        let Some(reading) = self.reading.take() else { return Leases::empty() };
+        let mut inner = self.coherence.inner.lock();
+        // Asked under the lock: an open for writing is counted before it asks for what is held for reading.
+        let writes = writes();
+        let granted = inner.grantor.grant_data(session, reading, fill, ino, writes);
+        m::SERVER_LEASES_GRANTED.add(u64::from(!granted.is_empty()));
         granted
     }
 }

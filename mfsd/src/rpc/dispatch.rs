@@ -17,6 +17,7 @@ use mfs::wire::{Failure, ProtocolCode, Refusal, Request};
 
 use super::coherence::{Asked, Asker, ChangeHold, Coherence};
 use super::effects::Effects;
+use super::leasing::WriteIntent;
 use super::limits::Limits;
 use super::lock_waiters::{LockWaiters, Waiter};
 use super::open_table::Opening;
@@ -52,6 +53,10 @@ struct Job<T: Tree> {
     change: Option<ChangeHold>,
     /// The files that it changes by their names have been announced, too.
     extended: bool,
+    /// The file whose data it reads to keep it.
+    fill: Option<InodeNo>,
+    /// It opens a file for writing.
+    intent: Option<WriteIntent<T>>,
 }
 
 /// Who gets the answer.
@@ -125,6 +130,8 @@ impl<T: Tree> Dispatch<T> {
             given_up,
             change: None,
             extended: false,
+            fill: None,
+            intent: None,
         };
         job.announce();
     }
@@ -266,18 +273,33 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 impl<T: Tree> Job<T> {
     /// Begins it, as soon as no other session remembers what it changes.
     fn announce(mut self) {
+        let intent = self.dispatch.intend(&self.session, &self.operation);
+        let coherence = Arc::clone(&self.dispatch.coherence);
         let effects = self.effects();
-        if effects.changes.is_empty() && effects.victims.is_empty() {
+        let fill = self.dispatch.filled(&self.session, &effects);
+        let looked_at = self.dispatch.looked_at(&self.session, &effects);
+        let takes_back = intent.as_ref().is_some_and(|intent| intent.kept(&coherence).is_some());
+        let changes = !effects.changes.is_empty() || !effects.victims.is_empty() || takes_back;
+        if !changes && fill.is_none() && looked_at.is_none() {
             drop(effects);
+            self.intent = intent;
             return self.submit();
         }
-        let touches = self.dispatch.touches(&self.session, &effects);
+        let mut touches = self.dispatch.touches(&self.session, &effects);
+        touches.extend(looked_at.map(|ino| (ino, Leases::DATA_WRITE)));
         drop(effects);
-        let coherence = Arc::clone(&self.dispatch.coherence);
+        (self.intent, self.fill) = (intent, fill);
         let change = coherence.change();
         let (id, session) = (change.id(), self.session.id);
         self.change = Some(change);
-        if let Some(job) = coherence.announce(id, session, touches, self, Self::submit) {
+        let admitted = match fill {
+            Some(ino) => {
+                let writes = self.session.opens.lock().writes(ino);
+                coherence.announce_fill(id, session, (ino, writes), self, Self::submit)
+            }
+            None => coherence.announce(id, session, touches, self, Self::submit),
+        };
+        if let Some(job) = admitted {
             job.submit();
         }
     }
@@ -290,7 +312,9 @@ impl<T: Tree> Job<T> {
 
     /// What it changes and tells.
     fn effects(&self) -> Effects<'_> {
-        Effects::of(&self.operation, self.session.owner.local)
+        // A mount of this node that remembers asks this daemon for everything.
+        let past = self.session.owner.local && !self.session.remembers.load(Ordering::Acquire);
+        Effects::of(&self.operation, past)
     }
 
     /// Executes the request; on a thread that may block.
@@ -316,7 +340,9 @@ impl<T: Tree> Job<T> {
         if std::mem::replace(&mut self.extended, true) {
             return Some(self);
         }
-        let victims = self.dispatch.victims(&self.effects());
+        let mut victims = self.dispatch.victims(&self.effects());
+        let intent = self.intent.as_ref();
+        victims.extend(intent.and_then(|intent| intent.kept(&self.dispatch.coherence)));
         if victims.is_empty() {
             return Some(self);
         }
@@ -345,6 +371,7 @@ impl<T: Tree> Job<T> {
     fn attempt_telling(&self, operation: Operation) -> (Answer, Leases) {
         let (dispatch, session, effects) = (&self.dispatch, &self.session, self.effects());
         let mut telling = dispatch.begin_telling(session, &effects);
+        let filling = self.fill.and_then(|ino| dispatch.begin_filling(session, &effects, ino));
         let mut answer = self.attempt(operation);
         self.note(&answer);
         if answer.is_ok() {
@@ -357,10 +384,13 @@ impl<T: Tree> Job<T> {
             dispatch.notice();
         }
         let own = self.change.as_ref().map(ChangeHold::id);
-        let leases = telling.map_or(Leases::empty(), |telling| {
+        let told = telling.map_or(Leases::empty(), |telling| {
             dispatch.end_telling(telling, session, own, &effects, &mut answer)
         });
-        (answer, leases)
+        let kept = filling.zip(own).map_or(Leases::empty(), |(filling, own)| {
+            Dispatch::end_filling(filling, session, own, &answer)
+        });
+        (answer, told | kept)
     }
 
     /// An open of what the first coming of this request has opened: it wants to know of it, and nothing
@@ -392,9 +422,10 @@ impl<T: Tree> Job<T> {
     fn note(&self, answer: &Answer) {
         let (Ok(outcome), operation) = (answer, &self.operation) else { return };
         match (operation, outcome) {
-            (Operation::Open(Open { open, .. }), Outcome::Opened(opened))
-            | (Operation::Create(Create { open, .. }), Outcome::Opened(opened)) => {
-                self.session.opens.lock().identify(*open, opened.entry.attr.ino);
+            (Operation::Open(Open { open, access, .. }), Outcome::Opened(opened))
+            | (Operation::Create(Create { open, access, .. }), Outcome::Opened(opened)) => {
+                let ino = opened.entry.attr.ino;
+                self.session.opens.lock().identify(*open, ino, access.writes());
             }
             _ => {}
         }

@@ -41,8 +41,19 @@ pub(super) struct Effects<'a> {
     pub(super) attributes: Option<Told<'a>>,
     /// The error that tells something, too: that a name is not there.
     pub(super) telling_error: Option<Errno>,
+    /// The open file whose data it reads, and whether to keep it.
+    pub(super) looks: Option<(OpenId, Keeping)>,
     /// The open through which data may be written past this daemon from now on, until it is released.
     pub(super) writes_past: Option<OpenId>,
+}
+
+/// What becomes of data that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// It is given to the program that asked.
+    Once,
+    /// It stays in the page cache of the client's kernel.
+    Pages,
 }
 
 /// Whose attributes an answer tells.
@@ -58,6 +69,8 @@ pub(super) enum Told<'a> {
 
 const NAMES: Leases = Leases::DIRECTORY;
 const ATTRIBUTES: Leases = Leases::ATTRIBUTES;
+/// What is written changes the size and times, too.
+const CONTENTS: Leases = Leases::ATTRIBUTES.union(Leases::DATA);
 /// A name made or removed also changes the directory's size and times.
 const BOTH: Leases = Leases::DIRECTORY.union(Leases::ATTRIBUTES);
 
@@ -75,7 +88,8 @@ impl<'a> Effects<'a> {
             Operation::GetAttr(op) => Self::of_file(subject(&op.file, op.open)),
             Operation::SetAttributes(op) => {
                 let file = subject(&op.file, op.open);
-                Self { changes: smallvec![(file, ATTRIBUTES)], ..Self::of_file(file) }
+                let changed = if op.set.size.is_some() { CONTENTS } else { ATTRIBUTES };
+                Self { changes: smallvec![(file, changed)], ..Self::of_file(file) }
             }
             Operation::ReadLink(op) => Self::of_file(Subject::File(&op.file)),
             Operation::MakeNode(op) => Self::making(&op.parent),
@@ -104,7 +118,7 @@ impl<'a> Effects<'a> {
                 let past = writes_past(local, op.access);
                 let mut effects = Self::of_file(Subject::File(&op.file));
                 if past || op.flags.contains(OpenFlags::TRUNCATE) {
-                    effects.changes.push((Subject::File(&op.file), ATTRIBUTES));
+                    effects.changes.push((Subject::File(&op.file), CONTENTS));
                 }
                 effects.writing_past(past.then_some(op.open))
             }
@@ -113,13 +127,15 @@ impl<'a> Effects<'a> {
                 let mut effects = Self::making(&op.parent);
                 if past || op.flags.contains(OpenFlags::TRUNCATE) {
                     let (parent, name) = (&op.parent, &op.name);
-                    effects.victims.push(Victim { parent, name, leases: ATTRIBUTES });
+                    effects.victims.push(Victim { parent, name, leases: CONTENTS });
                 }
                 effects.writing_past(past.then_some(op.open))
             }
             Operation::Write(op) => Self::of_data(op.open),
             Operation::Fallocate(op) => Self::of_data(op.open),
-            Operation::CopyRange(op) => Self::of_data(op.target),
+            Operation::CopyRange(op) => {
+                Self { looks: Some((op.source, Keeping::Once)), ..Self::of_data(op.target) }
+            }
             Operation::GetXattr(op) => Self {
                 telling_error: Some(Errno::NoData),
                 ..Self::of_file(Subject::File(&op.file))
@@ -133,13 +149,18 @@ impl<'a> Effects<'a> {
                 ..Self::default()
             },
             // The time of the last access is not kept coherent: a read would be a change.
-            Operation::Read(_)
-            | Operation::Flush(_)
+            Operation::Read(op) => {
+                let keeping = if op.pages { Keeping::Pages } else { Keeping::Once };
+                Self { looks: Some((op.open, keeping)), ..Self::default() }
+            }
+            Operation::Seek(op) => {
+                Self { looks: Some((op.open, Keeping::Once)), ..Self::default() }
+            }
+            Operation::Flush(_)
             | Operation::Release(_)
             | Operation::Sync(_)
             | Operation::StatFsOf(_)
             | Operation::CheckAccess(_)
-            | Operation::Seek(_)
             | Operation::GetLock(_)
             | Operation::SetLock(_) => Self::default(),
         }
@@ -196,7 +217,7 @@ impl<'a> Effects<'a> {
     }
 
     fn of_data(open: OpenId) -> Self {
-        Self { changes: smallvec![(Subject::Open(open), ATTRIBUTES)], ..Self::default() }
+        Self { changes: smallvec![(Subject::Open(open), CONTENTS)], ..Self::default() }
     }
 
     fn changing(directories: &[&'a FileId]) -> Self {
@@ -321,9 +342,9 @@ mod tests {
         let get = Operation::from(GetAttr { file: file(b"a"), open: Some(OpenId::FIRST) });
         let told = Effects::of(&get, false).attributes;
         assert_eq!(told, Some(Told::Of(Subject::Open(OpenId::FIRST))));
-        let write = Write { open: OpenId::FIRST, offset: 0, data: Bytes::new() };
+        let write = Write { open: OpenId::FIRST, offset: 0, data: Bytes::new(), pages: false };
         let write = Operation::from(write);
         let changes = Effects::of(&write, false).changes;
-        assert_eq!(changes[..], [(Subject::Open(OpenId::FIRST), ATTRIBUTES)]);
+        assert_eq!(changes[..], [(Subject::Open(OpenId::FIRST), CONTENTS)]);
     }
 }

@@ -2,18 +2,33 @@
 //! numbers of files, and from an answer to the leases that go with it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mfs::lease::{ChangeId, Touch};
-use mfs::types::op::{Listing, Outcome};
-use mfs::types::{FileId, InodeNo, Leases};
+use mfs::types::op::{Listing, Operation, Outcome};
+use mfs::types::{FileId, FileKind, InodeNo, Leases};
 
-use super::coherence::{ChangeHold, ReadingHold};
+use super::coherence::{ChangeHold, Coherence, ReadingHold};
 use super::dispatch::Dispatch;
-use super::effects::{Effects, Subject, Told, bits};
+use super::effects::{Effects, Keeping, Subject, Told, bits};
 use super::run::Answer;
 use super::session::Session;
 use super::tree::Tree;
+
+/// An open for writing that is under way; dropped, it is over.
+pub(super) struct WriteIntent<T: Tree> {
+    session: Arc<Session<T>>,
+    ino: InodeNo,
+}
+
+/// A reading of data that is to be kept.
+pub(super) struct Filling<'a, T: Tree> {
+    reading: ReadingHold<'a>,
+    ino: InodeNo,
+    /// Local changes of it are noticed as long as this is kept, or it is leased.
+    watched: T::Watched,
+}
 
 /// A reading whose answer may be remembered.
 pub(super) struct Telling<'a, T: Tree> {
@@ -33,6 +48,67 @@ impl<T: Tree> Dispatch<T> {
             Some((self.number(session, *subject)?, *leases))
         };
         effects.changes.iter().filter_map(touch).collect()
+    }
+
+    /// The number of the file whose data an operation reads, if somebody may keep that data.
+    pub(super) fn looked_at(&self, session: &Session<T>, effects: &Effects<'_>) -> Option<InodeNo> {
+        let (open, _) = effects.looks?;
+        let ino = self.number(session, Subject::Open(open))?;
+        self.coherence.is_data_leased(ino).then_some(ino)
+    }
+
+    /// The number of the file whose data an operation reads to keep it, for a session that remembers.
+    pub(super) fn filled(&self, session: &Session<T>, effects: &Effects<'_>) -> Option<InodeNo> {
+        let (open, keeping) = effects.looks?;
+        let keeps = keeping == Keeping::Pages && session.remembers.load(Ordering::Acquire);
+        keeps.then(|| self.number(session, Subject::Open(open))).flatten()
+    }
+
+    /// Begins an open for writing: from now on its session keeps no data for reading alone. `None` if it
+    /// keeps nothing anyway.
+    pub(super) fn intend(
+        &self,
+        session: &Arc<Session<T>>,
+        operation: &Operation,
+    ) -> Option<WriteIntent<T>> {
+        let Operation::Open(open) = operation else { return None };
+        if !open.access.writes() || !session.remembers.load(Ordering::Acquire) {
+            return None;
+        }
+        let ino = self.tree.number_of(&open.file)?;
+        session.opens.lock().intend(ino);
+        Some(WriteIntent { session: Arc::clone(session), ino })
+    }
+
+    /// Begins a fill; before the tree is looked at.
+    pub(super) fn begin_filling(
+        &self,
+        session: &Session<T>,
+        effects: &Effects<'_>,
+        ino: InodeNo,
+    ) -> Option<Filling<'_, T>> {
+        let (open, _) = effects.looks?;
+        let file = self.file(session, Subject::Open(open))?;
+        let reading = self.coherence.begin_reading();
+        let watched = self.tree.watch(&[(&file, Some(FileKind::Regular))]);
+        Some(Filling { reading, ino, watched })
+    }
+
+    /// Ends a fill with its answer: what of the data may be kept.
+    pub(super) fn end_filling(
+        filling: Filling<'_, T>,
+        session: &Session<T>,
+        fill: ChangeId,
+        answer: &Answer,
+    ) -> Leases {
+        let Filling { reading, ino, watched } = filling;
+        if answer.is_err() {
+            return Leases::empty();
+        }
+        let granted =
+            reading.grant_data(session.id, fill, ino, || session.opens.lock().writes(ino));
+        drop(watched);
+        granted
     }
 
     /// The files that it changes by their names; on a thread that may block, while no other session
@@ -132,7 +208,9 @@ impl<T: Tree> Dispatch<T> {
     ) -> Option<ChangeHold> {
         let open = effects.writes_past?;
         let ino = self.number(session, Subject::Open(open))?;
-        let hold = self.coherence.change_for_long(session.id, vec![(ino, Leases::ATTRIBUTES)]);
+        let hold = self
+            .coherence
+            .change_for_long(session.id, vec![(ino, Leases::ATTRIBUTES | Leases::DATA)]);
         // Released meanwhile, it is over.
         session.opens.lock().writes_past(open, hold)
     }
@@ -187,4 +265,19 @@ fn tell_parts(listing: &mut Listing, leased: &HashSet<InodeNo>, takes_parts: boo
         whole &= is_leased;
     }
     !leased.is_empty() && (whole || takes_parts)
+}
+
+// === impl WriteIntent ===
+
+impl<T: Tree> WriteIntent<T> {
+    /// What its session keeps of the file for reading alone, if it keeps anything.
+    pub(super) fn kept(&self, coherence: &Coherence) -> Option<Touch> {
+        coherence.is_data_leased(self.ino).then_some((self.ino, Leases::DATA_READ))
+    }
+}
+
+impl<T: Tree> Drop for WriteIntent<T> {
+    fn drop(&mut self) {
+        self.session.opens.lock().forgo(self.ino);
+    }
 }

@@ -38,7 +38,7 @@ impl Default for Limits {
             opens: 65_536,
             slots: 256,
             in_flight: 512,
-            in_flight_bytes: 64 << 20,
+            in_flight_bytes: 128 << 20,
             running: 24,
             lock_wait: Duration::from_secs(30),
             greeting: Duration::from_secs(10),

@@ -15,6 +15,8 @@ use super::run::Run;
 #[derive(Debug)]
 pub(super) struct OpenTable<O> {
     opens: HashMap<OpenId, State<O>>,
+    /// How many opens for writing a file has, or is about to have.
+    writers: HashMap<InodeNo, usize>,
     ended: bool,
 }
 
@@ -37,6 +39,8 @@ pub(super) struct Held<O> {
     /// Its number, once its attributes were seen; names it to the queue of waiting locks.
     pub(super) ino: Option<InodeNo>,
     pub(super) since: Instant,
+    /// It is open for writing.
+    writes: bool,
     /// Its data may be written past this daemon while it is open.
     pub(super) writes_past: Option<ChangeHold>,
     /// Its share of the peer's open files.
@@ -58,7 +62,7 @@ pub(super) enum Opening {
 
 impl<O: Clone> OpenTable<O> {
     pub(super) fn new() -> Self {
-        Self { opens: HashMap::new(), ended: false }
+        Self { opens: HashMap::new(), writers: HashMap::new(), ended: false }
     }
 
     /// Enters a request that opens a file under `id`; `permit` is asked for a share of the limit where
@@ -90,7 +94,8 @@ impl<O: Clone> OpenTable<O> {
         match self.opens.remove(&id) {
             Some(State::Opening { released: false, permit, .. }) if !self.ended => {
                 let since = clock::now();
-                let held = Held { file, ino: None, since, writes_past: None, _permit: permit };
+                let (ino, writes, writes_past) = (None, false, None);
+                let held = Held { file, ino, since, writes, writes_past, _permit: permit };
                 self.opens.insert(id, State::Open(held));
                 Ok(())
             }
@@ -128,11 +133,36 @@ impl<O: Clone> OpenTable<O> {
         open.collect()
     }
 
-    /// Says which file `id` is.
-    pub(super) fn identify(&mut self, id: OpenId, ino: InodeNo) {
-        if let Some(State::Open(held)) = self.opens.get_mut(&id) {
-            held.ino = Some(ino);
+    /// Says which file `id` is, and whether it is open for writing.
+    pub(super) fn identify(&mut self, id: OpenId, ino: InodeNo, writes: bool) {
+        if let Some(State::Open(held)) = self.opens.get_mut(&id)
+            && held.ino.is_none()
+        {
+            (held.ino, held.writes) = (Some(ino), writes);
+            if writes {
+                *self.writers.entry(ino).or_default() += 1;
+            }
         }
+    }
+
+    /// The file is about to be opened for writing, until [`Self::forgo`].
+    pub(super) fn intend(&mut self, ino: InodeNo) {
+        *self.writers.entry(ino).or_default() += 1;
+    }
+
+    /// Ends what `intend` began.
+    pub(super) fn forgo(&mut self, ino: InodeNo) {
+        if let Some(count) = self.writers.get_mut(&ino) {
+            *count -= 1;
+            if *count == 0 {
+                self.writers.remove(&ino);
+            }
+        }
+    }
+
+    /// Whether the file is open for writing, or about to be.
+    pub(super) fn writes(&self, ino: InodeNo) -> bool {
+        self.writers.contains_key(&ino)
     }
 
     /// Lets a change go on until `id` is closed. Gives it back if it is not open.
@@ -150,7 +180,14 @@ impl<O: Clone> OpenTable<O> {
             return None;
         }
         match self.opens.remove(&id) {
-            Some(State::Open(held)) => Some(held),
+            Some(State::Open(held)) => {
+                if held.writes
+                    && let Some(ino) = held.ino
+                {
+                    self.forgo(ino);
+                }
+                Some(held)
+            }
             Some(State::Opening { .. }) | None => None,
         }
     }
@@ -158,6 +195,7 @@ impl<O: Clone> OpenTable<O> {
     /// Takes everything out, to be closed; from now on nothing is added.
     pub(super) fn end(&mut self) -> Vec<Held<O>> {
         self.ended = true;
+        self.writers.clear();
         let opens = std::mem::take(&mut self.opens);
         opens
             .into_values()

@@ -220,13 +220,13 @@ impl Mount {
         self.call(lock(LockKind::Exclusive)).await.map_err(|e| ("lock", e))?;
         for block in 0..8 {
             let data = Bytes::from(vec![(round + block) as u8; 512]);
-            let write = Write { open, offset: 0, data };
+            let write = Write { open, offset: 0, data, pages: false };
             let written = self.call(write).await.map_err(|e| ("write", e))?;
             if written.offset != block as u64 * 512 {
                 return Err(("write twice", Errno::Range));
             }
         }
-        let read = self.call(Read { open, offset: 0, size: 8_192 });
+        let read = self.call(Read { open, offset: 0, size: 8_192, pages: false });
         let data = read.await.map_err(|e| ("read", e))?.data;
         if data.len() != 4_096 {
             return Err(("read", Errno::Range));

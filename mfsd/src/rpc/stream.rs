@@ -29,6 +29,9 @@ const LISTED_ENTRY: usize = 512;
 /// Largest value, or list of names, of extended attributes.
 const XATTR: usize = 64 << 10;
 
+/// Requests of no more than so many units wait for no room.
+const SMALL: usize = 2;
+
 /// One stream of a peer.
 pub(super) struct Conversation<T: Tree> {
     service: Arc<FilesService<T>>,
@@ -187,9 +190,12 @@ impl<T: Tree> Conversation<T> {
         m::SERVER_REQUESTS_RECEIVED.count(&request.operation);
         let limit = self.service.limits().in_flight_bytes;
         let units = cost(&request).min(limit).div_ceil(Share::UNIT);
-        let bytes = Arc::clone(&session.share.bytes);
-        permits.bytes =
-            bytes.acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await.ok();
+        // Small ones are bounded by their number, and pass: behind them, what others wait for may come back.
+        if units > SMALL {
+            let bytes = Arc::clone(&session.share.bytes);
+            permits.bytes =
+                bytes.acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await.ok();
+        }
         let responder = self.responder(request.id, Some(&request.operation), permits);
         let trust_root = self.service.trusts_root(&self.peer);
         self.service.dispatch.begin(session, trust_root, request, responder);

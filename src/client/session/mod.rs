@@ -159,6 +159,8 @@ pub struct Limits {
     pub control: usize,
     /// Requests with data, up to 1 MiB each.
     pub bulk: usize,
+    /// The same for pages of the kernel's cache.
+    pub pages: usize,
     /// Locks that are waited for.
     pub lock_waits: usize,
 }
@@ -215,10 +217,11 @@ impl RequestIds {
 // === impl Limits ===
 
 impl Default for Limits {
-    /// 32 requests with data keep a connection of 10 Gb/s and 2 ms busy and hold 32 MiB at most; small
+    /// 32 requests with data keep a connection of 10 Gb/s and 2 ms busy and hold 32 MiB at most; as many may
+    /// be added for pages; small
     /// requests cost little, so their limit only keeps a queue from forming at the server.
     fn default() -> Self {
-        Self { control: 128, bulk: 32, lock_waits: 96 }
+        Self { control: 128, bulk: 32, pages: 32, lock_waits: 96 }
     }
 }
 
@@ -282,12 +285,12 @@ impl Session {
 
     /// Whether requests with data wait, so that the connection for them is worth making.
     pub fn wants_bulk(&self) -> bool {
-        self.requests.has(Class::Bulk)
+        self.requests.has(Class::Bulk) || self.requests.has(Class::Pages)
     }
 
     /// Whether something was sent that a node answers soon; a lock that is waited for is not.
     pub fn awaits_answer(&self) -> bool {
-        let soon = [Class::Reclaim, Class::Control, Class::Bulk];
+        let soon = [Class::Reclaim, Class::Control, Class::Pages, Class::Bulk];
         let waits = soon.into_iter().any(|class| self.requests.in_flight(class) > 0);
         waits || !self.renewals.is_empty()
     }
@@ -320,6 +323,7 @@ impl Session {
             // Each takes a slot, and unlocking needs one.
             Class::LockWait => self.limits.lock_waits.min(self.slots.count().div_ceil(2)),
             Class::Bulk => self.limits.bulk,
+            Class::Pages => self.limits.pages,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the session must know of an operation: how it travels, what it leaves behind, whether it may be
 //! done again. Pure facts, one exhaustive `match` each where a new operation must be thought about.
 
-use crate::types::op::{Flush, LockKind, Operation, Release, SetLock};
+use crate::types::op::{Flush, LockKind, Operation, Read, Release, SetLock, Write};
 use crate::types::{FallocateMode, OpenFlags, OpenId, SetTime, SetXattrMode};
 
 /// How an operation queues. Each class has its own limit, so that none can starve another.
@@ -15,17 +15,23 @@ pub(super) enum Class {
     LockWait,
     /// File data.
     Bulk,
+    /// File data of the kernel's page cache. Of its own, since what another session waits for may not queue
+    /// behind what waits for that session.
+    Pages,
 }
 
 // === impl Class ===
 
 impl Class {
-    pub(super) const ALL: [Self; 4] = [Self::Reclaim, Self::Control, Self::LockWait, Self::Bulk];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Reclaim, Self::Control, Self::LockWait, Self::Pages, Self::Bulk];
 
     /// The class in which callers' operations of this kind queue.
     pub(super) fn of(operation: &Operation) -> Self {
         match operation {
             Operation::SetLock(SetLock { wait: true, .. }) => Self::LockWait,
+            Operation::Read(Read { pages: true, .. })
+            | Operation::Write(Write { pages: true, .. }) => Self::Pages,
             _ if operation.is_bulk() => Self::Bulk,
             _ => Self::Control,
         }
@@ -133,7 +139,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::types::op::{LockFamily, LockRange, SetAttributes, Write};
+    use crate::types::op::{LockFamily, LockRange, SetAttributes};
     use crate::types::{FileId, LockOwner, SetAttr};
 
     fn lock(kind: LockKind, wait: bool) -> Operation {
@@ -157,7 +163,9 @@ mod tests {
 
     #[test]
     fn a_write_may_be_repeated_unless_it_appends() {
-        let write = Write { open: OpenId::FIRST, offset: 0, data: Bytes::from_static(b"x") }.into();
+        let write =
+            Write { open: OpenId::FIRST, offset: 0, data: Bytes::from_static(b"x"), pages: false }
+                .into();
         assert!(may_repeat(&write, |_| false));
         assert!(!may_repeat(&write, |_| true));
     }

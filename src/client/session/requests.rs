@@ -66,7 +66,7 @@ impl Class {
     /// The connection that its requests take.
     pub(super) const fn lane(self) -> Lane {
         match self {
-            Self::Bulk => Lane::Bulk,
+            Self::Bulk | Self::Pages => Lane::Bulk,
             Self::Reclaim | Self::Control | Self::LockWait => Lane::Control,
         }
     }

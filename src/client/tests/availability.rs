@@ -200,7 +200,7 @@ async fn hard_waits_for_ever_and_can_be_killed() {
 async fn reads_that_wait_for_a_node_that_is_cut_off_do_not_delay_those_of_another() {
     let world = World::new(2);
     let (cut_off, other) = (world.open(1).await, world.open(2).await);
-    let read = |open| Read { open, offset: 0, size: 1 };
+    let read = |open| Read { open, offset: 0, size: 1, pages: false };
     let caller = Caller::root();
     world.peers.call(world.id(2), &caller, read(other), &SOFT).await.unwrap();
     world.network.node(1).hang(true);

@@ -14,7 +14,7 @@ use crate::membership::View;
 use crate::sync::Mutex;
 use crate::types::op::GetAttr;
 use crate::types::{Attr, Caller, InodeNo, Leases, NodeId};
-use crate::wire::{Leased, features};
+use crate::wire::{Leased, Recall, features};
 
 /// Remembers the attributes of the one file that the model server has.
 #[derive(Default)]
@@ -39,9 +39,10 @@ impl LeaseKeeper for Memory {
         let _lapsed = self.holder.lock().extend(now, sent);
     }
 
-    fn recall(&self, _: NodeId, files: &[Leased]) {
+    fn recall(&self, _: NodeId, recall: &Recall) -> Vec<Leased> {
         let mut holder = self.holder.lock();
-        files.iter().for_each(|(ino, leases)| holder.recall(*ino, *leases));
+        recall.files.iter().for_each(|(ino, leases)| holder.recall(*ino, *leases));
+        recall.files.clone()
     }
 
     fn lost(&self, _: NodeId) {

@@ -19,6 +19,8 @@ pub(super) struct Change {
     announced: SmallVec<[Touch; 4]>,
     /// What it changes beyond that; each file once.
     found: SmallVec<[Touch; 2]>,
+    /// The data lease that it is for, if it is a reading of data to be kept.
+    pub(super) wish: Leases,
     phase: Phase,
 }
 
@@ -31,17 +33,43 @@ enum Phase {
     Admitted,
     /// It was admitted, and then turned out to concern more.
     Extending,
+    /// It is under way for long, and nobody waited for its beginning.
+    Lasting,
 }
 
 // === impl Change ===
 
 impl Change {
+    pub(super) fn new(session: Option<SessionId>, touches: &[Touch], wish: Leases) -> Self {
+        let announced = merged(touches).into_iter().collect();
+        Self { session, announced, found: SmallVec::new(), wish, phase: Phase::Waiting }
+    }
+
+    /// The same as one that is under way for long.
+    pub(super) fn lasting(self) -> Self {
+        Self { phase: Phase::Lasting, ..self }
+    }
+
     pub(super) const fn session(&self) -> Option<SessionId> {
         self.session
     }
 
-    pub(super) fn is_admitted(&self) -> bool {
-        self.phase == Phase::Admitted
+    /// Whether it reads data to keep it, and changes nothing.
+    pub(super) const fn is_fill(&self) -> bool {
+        !self.wish.is_empty()
+    }
+
+    pub(super) const fn is_admitted(&self) -> bool {
+        matches!(self.phase, Phase::Admitted)
+    }
+
+    pub(super) const fn is_lasting(&self) -> bool {
+        matches!(self.phase, Phase::Lasting)
+    }
+
+    /// All that it touches.
+    pub(super) fn touches(&self) -> impl Iterator<Item = &Touch> {
+        self.announced.iter().chain(&self.found)
     }
 }
 
@@ -56,17 +84,26 @@ impl Grantor {
         touches: &[Touch],
         out: &mut Vec<Action>,
     ) {
-        let announced: SmallVec<[Touch; 4]> = merged(touches).into_iter().collect();
-        for (ino, leases) in &announced {
+        self.enter(now, id, Change::new(session, touches, Leases::empty()), out);
+    }
+
+    /// Takes a change in, and asks for what is in its way.
+    pub(super) fn enter(
+        &mut self,
+        now: Duration,
+        id: ChangeId,
+        change: Change,
+        out: &mut Vec<Action>,
+    ) {
+        for (ino, leases) in &change.announced {
             let file = self.files.entry(*ino).or_default();
             file.changing.push((id, *leases));
             if leases.contains(Leases::DIRECTORY) {
                 file.turns.push_back(id);
             }
         }
-        self.recall(now, session, &announced, out);
-        let phase = Phase::Waiting;
-        self.changes.insert(id, Change { session, announced, found: SmallVec::new(), phase });
+        self.recall(now, change.session, &change.announced, out);
+        self.changes.insert(id, change);
         self.admit_if_clear(id, out);
     }
 
@@ -96,16 +133,20 @@ impl Grantor {
         self.admit_if_clear(id, out);
     }
 
-    pub(super) fn done(&mut self, id: ChangeId, out: &mut Vec<Action>) {
+    pub(super) fn done(&mut self, now: Duration, id: ChangeId, out: &mut Vec<Action>) {
         let Some(change) = self.changes.remove(&id) else { return };
-        let touched = change.announced.iter().chain(&change.found).map(|(ino, _)| *ino);
-        self.readings.change(touched.clone());
-        for ino in touched {
+        if !change.is_fill() {
+            self.readings.change(change.touches().map(|(ino, _)| *ino));
+        }
+        for (ino, touched) in change.touches().copied() {
             let Some(file) = self.files.get_mut(&ino) else { continue };
             file.changing.retain(|(other, _)| *other != id);
             file.turns.retain(|other| *other != id);
             if let Some(next) = file.turns.front().copied() {
                 self.admit_if_clear(next, out);
+            }
+            if touched.intersects(Leases::DATA) || change.is_fill() {
+                self.hand_on(now, ino, out);
             }
             self.tidy(ino);
         }
@@ -138,7 +179,8 @@ impl Grantor {
 
     fn admit_if_clear(&mut self, id: ChangeId, out: &mut Vec<Action>) {
         let Some(change) = self.changes.get(&id) else { return };
-        if change.phase == Phase::Admitted || self.grace.is_some() || !self.is_clear(id, change) {
+        let is_under_way = matches!(change.phase, Phase::Admitted | Phase::Lasting);
+        if is_under_way || self.grace.is_some() || !self.is_clear(id, change) {
             return;
         }
         if let Some(change) = self.changes.get_mut(&id) {
@@ -151,10 +193,12 @@ impl Grantor {
     fn is_clear(&self, id: ChangeId, change: &Change) -> bool {
         let in_turn = |ino| self.files.get(ino).is_none_or(|file| file.turns.front() == Some(&id));
         let free = |(ino, touched): &Touch, but: Option<SessionId>| {
+            let touched = *touched - self.not_awaited(change, *ino);
             let in_the_way = |(holder, held): &(SessionId, Leases)| {
-                Some(*holder) != but && held.intersects(*touched)
+                Some(*holder) != but && held.intersects(touched)
             };
             !self.files.get(ino).is_some_and(|file| file.holders.iter().any(in_the_way))
+                && self.is_in_order(id, change, (*ino, touched))
         };
         let mut names =
             change.announced.iter().filter(|(_, leases)| leases.contains(Leases::DIRECTORY));
@@ -164,7 +208,7 @@ impl Grantor {
     }
 
     /// Asks all sessions but one for what they hold of `touches` and have not been asked for.
-    fn recall(
+    pub(super) fn recall(
         &mut self,
         now: Duration,
         but: Option<SessionId>,

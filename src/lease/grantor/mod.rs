@@ -1,9 +1,10 @@
 //! `Grantor`: the server's half of leases.
 //!
 //! Its parts: `readings` (what changed while an answer was made), `sessions` (who holds what, and was asked
-//! for what), `changes` (what waits for it). Everything is kept in order, so that a run can be repeated.
+//! for what), `changes` (what waits for it), `data` (who may keep a file's bytes). Everything is kept in order, so that a run can be repeated.
 
 mod changes;
+mod data;
 mod readings;
 mod sessions;
 #[cfg(test)]
@@ -80,6 +81,28 @@ pub enum Event {
         session: Option<SessionId>,
         /// What, as far as the session itself knows it: it uses nothing of it before it is answered.
         touches: Vec<Touch>,
+    },
+    /// As a change that nothing waits for but data leases, which are not granted beside it: what others
+    /// remember is asked back, and it is under way at once, for as long as it takes.
+    Lasting {
+        /// Names it.
+        id: ChangeId,
+        /// Who.
+        session: SessionId,
+        /// What.
+        touches: Vec<Touch>,
+    },
+    /// A session wants to read a file's data to keep it; [`Grantor::grant_data`] says whether it may. It is
+    /// admitted and done like a change.
+    Fill {
+        /// Names it.
+        id: ChangeId,
+        /// Who.
+        session: SessionId,
+        /// Which file.
+        ino: InodeNo,
+        /// It may change what it keeps: it has the file open for writing.
+        writes: bool,
     },
     /// An admitted change concerns more than its session knows: its leases on that are in the way, too.
     Extend {
@@ -167,8 +190,14 @@ impl Grantor {
             Event::Change { id, session, touches } => {
                 self.announce(now, id, session, &touches, &mut out);
             }
+            Event::Lasting { id, session, touches } => {
+                self.announce_lasting(now, id, session, &touches, &mut out);
+            }
+            Event::Fill { id, session, ino, writes } => {
+                self.announce_fill(now, id, session, ino, writes, &mut out);
+            }
             Event::Extend { id, touches } => self.extend(now, id, &touches, &mut out),
-            Event::Done(id) => self.done(id, &mut out),
+            Event::Done(id) => self.done(now, id, &mut out),
             Event::Noticed(touches) => self.notice(now, &touches, &mut out),
             Event::Overflowed => self.suspect_all(now, &mut out),
             Event::Tick => self.tick(now, &mut out),
@@ -237,7 +266,8 @@ impl Grantor {
 
     /// Whether a change of the file was announced and is not done.
     pub fn is_changing(&self, ino: InodeNo) -> bool {
-        self.files.get(&ino).is_some_and(|file| !file.changing.is_empty())
+        let changing = self.files.get(&ino).into_iter().flat_map(|file| &file.changing);
+        changing.into_iter().any(|(id, _)| self.changes.get(id).is_some_and(|c| !c.is_fill()))
     }
 
     /// How many leases are held, counted by file and session.

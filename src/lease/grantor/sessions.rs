@@ -56,13 +56,18 @@ impl SessionState {
             && (self.files.len() < limit || self.files.contains(&ino))
     }
 
+    /// As [`Self::may_hold`] for a lease of another kind than what it is asked for: a return names kinds.
+    pub(super) fn may_be_given(&self, ino: InodeNo, limit: usize) -> bool {
+        !self.cut && (self.files.len() < limit || self.files.contains(&ino))
+    }
+
     pub(super) fn asked_since(&self, ino: InodeNo) -> Option<Duration> {
         let (recall, _) = self.recalled.get(&ino)?.first()?;
         Some(self.asked.get(recall)?.0)
     }
 
     /// What of `wanted` it was not asked for yet.
-    fn not_asked(&self, ino: InodeNo, wanted: Leases) -> Leases {
+    pub(super) fn not_asked(&self, ino: InodeNo, wanted: Leases) -> Leases {
         let asked = self.recalled.get(&ino).into_iter().flatten();
         asked.fold(wanted, |left, (_, leases)| left - *leases)
     }

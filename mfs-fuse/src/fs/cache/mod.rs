@@ -3,9 +3,10 @@
 //! The kernel is told nothing of it: it asks each time, and is answered from here without a message. What
 //! is remembered is kept by the file's number at its home, which is one whatever way it is reached.
 //!
-//! Not here: which requests are answered from it (`fs::known`), and file data.
+//! Not here: which requests are answered from it (`fs::known`), and file data, which the kernel keeps
+//! (`fs::pages`).
 //!
-//! Lock order: `Cache::nodes` before `NodeCache::inner`; both are leaves for everything else, and neither is
+//! Lock order: `Cache::nodes`, then `Cache::returns`, before `NodeCache::inner`; both are leaves for everything else, and neither is
 //! held across an `.await`.
 
 mod change;
@@ -19,13 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use mfs::client::{LeaseKeeper, SessionLeases};
+use mfs::client::{LeaseKeeper, Returns, SessionLeases};
 use mfs::sync::RwLock;
-use mfs::types::NodeId;
-use mfs::wire::Leased;
+use mfs::types::{Leases, NodeId};
+use mfs::wire::{Leased, Recall};
 
 pub use self::change::Changing;
 pub use self::node::{Collecting, NodeCache};
+use super::pages::Pages;
 
 /// Most bytes that are remembered of all nodes together.
 const LIMIT: usize = 64 << 20;
@@ -36,6 +38,10 @@ pub struct Cache {
     nodes: RwLock<HashMap<NodeId, Arc<NodeCache>>>,
     /// The node whose files are used directly: there is nothing to remember.
     direct: RwLock<Option<NodeId>>,
+    /// What the kernel keeps of their data.
+    pub pages: Arc<Pages>,
+    /// The way back for leases on that, of each node.
+    returns: RwLock<HashMap<NodeId, Returns>>,
 }
 
 // === impl Cache ===
@@ -67,29 +73,58 @@ impl Cache {
     }
 }
 
+impl Cache {
+    /// Lets go of data whose leases have run out; to be called every [`pages::LOOK`](super::pages::LOOK).
+    pub fn look(&self, now: Duration) {
+        let nodes: Vec<_> = self.nodes.read().iter().map(|(id, n)| (*id, n.clone())).collect();
+        for (id, node) in nodes {
+            if self.pages.is_holding(id) && !node.is_valid(now) {
+                self.pages.lost(id);
+            }
+        }
+    }
+}
+
 impl LeaseKeeper for Cache {
     fn wants(&self, node: NodeId) -> bool {
         *self.direct.read() != Some(node)
     }
 
     fn began(&self, node: NodeId, session: &SessionLeases) {
+        self.pages.lost(node);
+        self.returns.write().insert(node, session.returns.clone());
         self.node(node).began(session);
     }
 
     fn extended(&self, node: NodeId, now: Duration, sent: Duration) {
-        self.node(node).extended(now, sent);
+        if self.node(node).extended(now, sent) {
+            self.pages.lost(node);
+        }
     }
 
-    fn recall(&self, node: NodeId, files: &[Leased]) {
-        self.node(node).recall(files);
+    fn recall(&self, node: NodeId, recall: &Recall) -> Vec<Leased> {
+        self.node(node).recall(&recall.files);
+        let returns = self.returns.read().get(&node).cloned();
+        let given_back = recall.files.iter().filter_map(|(ino, leases)| {
+            let data = *leases & Leases::DATA;
+            let at_once = data.is_empty()
+                || returns.as_ref().is_none_or(|returns| {
+                    self.pages.recall((node, *ino), recall.id, data, returns)
+                });
+            let left = if at_once { *leases } else { *leases - data };
+            (!left.is_empty()).then_some((*ino, left))
+        });
+        given_back.collect()
     }
 
     fn lost(&self, node: NodeId) {
+        self.returns.write().remove(&node);
         self.node(node).lost();
+        self.pages.lost(node);
     }
 
     fn is_holding(&self, node: NodeId) -> bool {
-        self.node(node).is_holding()
+        self.node(node).is_holding() || self.pages.is_holding(node)
     }
 
     fn was_used(&self, node: NodeId) -> bool {

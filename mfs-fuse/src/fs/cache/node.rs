@@ -63,12 +63,20 @@ impl NodeCache {
         self.granting.store(true, Relaxed);
     }
 
-    pub(super) fn extended(&self, now: Duration, sent: Duration) {
+    /// Whether everything was lost.
+    pub(super) fn extended(&self, now: Duration, sent: Duration) -> bool {
         self.with(|inner| {
-            if inner.holder.extend(now, sent) {
+            let lapsed = inner.holder.extend(now, sent);
+            if lapsed {
                 inner.memory.clear();
             }
-        });
+            lapsed
+        })
+    }
+
+    /// Whether what is held may be used at this moment.
+    pub(super) fn is_valid(&self, now: Duration) -> bool {
+        self.inner.lock().holder.is_valid(now)
     }
 
     pub(super) fn recall(&self, files: &[Touch]) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mfs::client::{Answered, SessionLeases};
+use mfs::client::{Answered, Returns, SessionLeases};
 use mfs::types::op::{DirEntry, Entry, Listing};
 use mfs::types::{
     Attr, Errno, FileId, FileKind, FileName, InodeNo, Leases, RenameFlags, Timestamp, XattrName,
@@ -63,7 +63,8 @@ fn node(trusts_root: bool) -> Arc<NodeCache> {
 
 fn begin(node: &NodeCache, trusts_root: bool, is_resumed: bool) {
     let term = Duration::from_secs(10);
-    node.began(&SessionLeases { term, trusts_root, is_resumed, root: entry(1, 0) });
+    let (returns, _) = Returns::new();
+    node.began(&SessionLeases { term, trusts_root, is_resumed, root: entry(1, 0), returns });
     node.extended(NOW, NOW);
 }
 

@@ -205,7 +205,7 @@ fn open(name: &'static [u8], open: u64) -> Open {
 }
 
 fn write(open: u64, data: &'static [u8]) -> Write {
-    Write { open: id(open), offset: 0, data: Bytes::from_static(data) }
+    Write { open: id(open), offset: 0, data: Bytes::from_static(data), pages: false }
 }
 
 fn lookup(name: &'static [u8]) -> Lookup {
@@ -474,7 +474,7 @@ async fn a_client_that_reads_no_answers_is_not_read_from() {
     let before = daemon.tree.executed();
     const ASKED: usize = 200;
     for _ in 0..ASKED {
-        client.ask(Read { open: id(1), offset: 0, size: 1 << 20 });
+        client.ask(Read { open: id(1), offset: 0, size: 1 << 20, pages: false });
     }
     // Another stream is served meanwhile, and takes its time, so that the first could run ahead.
     let (mut other, _) = daemon.greeted(None).await;

@@ -50,7 +50,10 @@ impl World {
         let ids = RequestIds::default();
         Self {
             now: clock::now(),
-            session: Session::new(Limits { control: 3, bulk: 2, lock_waits: 2 }, ids.clone()),
+            session: Session::new(
+                Limits { control: 3, bulk: 2, pages: 2, lock_waits: 2 },
+                ids.clone(),
+            ),
             ids,
             server: Server::new(),
             lines: HashMap::new(),

@@ -138,12 +138,12 @@ fn make(world: &mut World, callers: &mut Callers, step: Move) {
             if let Some(open) = nth(world, callers, n) {
                 callers.names += 1; // makes every write another one
                 let offset = u64::from(callers.names);
-                world.submit(Write { open, offset, data: Bytes::from_static(b"x") });
+                world.submit(Write { open, offset, data: Bytes::from_static(b"x"), pages: false });
             }
         }
         Move::Read(n) => {
             if let Some(open) = nth(world, callers, n) {
-                world.submit(Read { open, offset: 0, size: 1 });
+                world.submit(Read { open, offset: 0, size: 1, pages: false });
             }
         }
         Move::Sync(n) => {

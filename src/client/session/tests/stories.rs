@@ -28,7 +28,7 @@ fn open(number: u64, flags: OpenFlags) -> Open {
 
 fn write(number: u64) -> Write {
     let open = OpenId::new(number).expect("not 0");
-    Write { open, offset: 0, data: Bytes::from_static(b"x") }
+    Write { open, offset: 0, data: Bytes::from_static(b"x"), pages: false }
 }
 
 fn lock(number: u64, wait: bool) -> SetLock {
@@ -101,7 +101,7 @@ fn in_a_new_epoch_an_unknown_outcome_is_an_error_and_the_rest_goes_on() {
 #[test]
 fn opens_are_established_again_with_their_proof_without_truncating_and_before_anything_else() {
     let mut world = opened(OpenFlags::TRUNCATE | OpenFlags::APPEND);
-    let read = world.submit(Read { open: OpenId::FIRST, offset: 0, size: 1 });
+    let read = world.submit(Read { open: OpenId::FIRST, offset: 0, size: 1, pages: false });
     world.restart();
     world.server.done.clear();
     world.run_dry();
@@ -301,7 +301,7 @@ fn a_reboot_of_the_server_is_told_once_to_whoever_had_not_synced() {
 fn no_more_is_in_flight_than_the_limits_allow_and_classes_do_not_wait_for_each_other() {
     let mut world = opened(OpenFlags::empty());
     for _ in 0..10 {
-        world.submit(Read { open: OpenId::FIRST, offset: 0, size: 1 });
+        world.submit(Read { open: OpenId::FIRST, offset: 0, size: 1, pages: false });
     }
     for n in 0..10 {
         world.submit(Lookup { parent: file("root"), name: name(&format!("n{n}")) });

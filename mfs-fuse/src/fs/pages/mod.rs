@@ -1,0 +1,235 @@
+//! `Pages`: the bytes of nodes' files that the kernel keeps in its page cache, where mappings reach them.
+//!
+//! The kernel fills a page by a READ that carries no lock owner (fs/fuse/file.c), and keeps it until it is
+//! told to drop it. So such a READ asks its home for a data lease, and what came without one is dropped
+//! right after the answer. When the home wants the lease back the file's pages are dropped, which writes
+//! back those that were changed; then it is returned.
+//!
+//! Dropping waits for the READs of these pages that are under way, and for the writing back. It is done
+//! by threads that hold no lock, and the READs are answered meanwhile: their home serves at once who has not
+//! returned a lease. What such a READ brought is dropped, too. When the whole file was dropped once, new
+//! READs wait here until the lease is returned, unless they are of pages that are yet to be dropped: else
+//! a program that reads on and on would never let go.
+//!
+//! Lock order: `Pages::files` and `Pages::turns` are leaves, and held neither across an `.await` nor
+//! while the kernel is told.
+
+mod file;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mfs::client::Returns;
+use mfs::clock::since_boot;
+use mfs::sync::Mutex;
+use mfs::types::{InodeNo, Leases, NodeId};
+use tokio::sync::Semaphore;
+
+use self::file::{FilePages, Range, Start, Step};
+
+/// How many READs of one node's files wait for a lease at a time; those of files that are leased need not
+/// wait, and must not find all of the session's room taken.
+const MOST_WAITING: usize = 16;
+
+/// How often it is looked whether leases have run out; less than what clients stop short of their term.
+pub const LOOK: Duration = Duration::from_millis(250);
+
+/// The kernel's page cache.
+pub trait PageCache: Send + Sync + std::fmt::Debug {
+    /// Drops the pages of a file from a byte on, so many bytes of them; 0: to the end. Pages that were
+    /// changed through a mapping are written back first. Blocks while READs and WRITEs of them are under
+    /// way.
+    fn drop_pages(&self, ino: InodeNo, from: u64, length: u64);
+}
+
+/// A file by its home and its number there.
+type Key = (NodeId, InodeNo);
+
+/// All pages that are known to be kept, or read to be kept.
+#[derive(Debug, Default)]
+pub struct Pages {
+    files: Mutex<HashMap<Key, FilePages>>,
+    kernel: OnceLock<Box<dyn PageCache>>,
+    turns: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
+}
+
+/// A READ that fills pages. Dropped without an end, it brought nothing under a lease.
+#[derive(Debug)]
+pub struct Filling {
+    pages: Arc<Pages>,
+    key: Key,
+    range: Range,
+    /// When it began, in losses of everything.
+    began: u64,
+    _turn: Option<tokio::sync::OwnedSemaphorePermit>,
+    ended: bool,
+}
+
+// === impl Pages ===
+
+impl Pages {
+    /// Says which kernel to tell.
+    pub fn serve(&self, kernel: Box<dyn PageCache>) {
+        let _ = self.kernel.set(kernel); // a mount has one
+    }
+
+    /// Begins to read bytes that the kernel keeps for its file `ino`; waits while the file is being let go.
+    pub async fn begin(
+        self: &Arc<Self>,
+        key: Key,
+        ino: InodeNo,
+        offset: u64,
+        size: u32,
+    ) -> Filling {
+        let range = offset..offset.saturating_add(u64::from(size));
+        let leased = self.files.lock().get(&key).is_some_and(FilePages::is_leased);
+        let turn = if leased { None } else { self.turn(key.0).acquire_owned().await.ok() };
+        loop {
+            let start = self.files.lock().entry(key).or_default().begin(ino, &range);
+            match start {
+                Start::Now(began) => {
+                    let pages = Arc::clone(self);
+                    return Filling { pages, key, range, began, _turn: turn, ended: false };
+                }
+                Start::After(returned) => {
+                    let _ = returned.await; // dropped: it is over in another way
+                }
+            }
+        }
+    }
+
+    /// The home wants leases back. Whether they can be given back at once; else it is done over `returns`.
+    pub fn recall(
+        self: &Arc<Self>,
+        key: Key,
+        recall: u64,
+        leases: Leases,
+        returns: &Returns,
+    ) -> bool {
+        let mut files = self.files.lock();
+        let Some(file) = files.get_mut(&key) else { return true };
+        let works = file.recall(recall, leases, returns);
+        drop(files);
+        if works {
+            self.work(key);
+        }
+        false
+    }
+
+    /// Nothing of a node is leased any more.
+    pub fn lost(self: &Arc<Self>, node: NodeId) {
+        let mut files = self.files.lock();
+        let lost: Vec<_> = files
+            .iter_mut()
+            .filter(|((home, _), _)| *home == node)
+            .filter_map(|(key, file)| file.lost().then_some(*key))
+            .collect();
+        drop(files);
+        lost.into_iter().for_each(|key| self.work(key));
+    }
+
+    /// Whether pages of a node's files are leased.
+    pub fn is_holding(&self, node: NodeId) -> bool {
+        self.files.lock().iter().any(|((home, _), file)| *home == node && file.is_leased())
+    }
+
+    /// Works on a file on a thread that may block, as long as there is something to do.
+    fn work(self: &Arc<Self>, key: Key) {
+        let pages = Arc::clone(self);
+        let work = move || while pages.take_step(key) {};
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(work)),
+            Err(_) => work(),
+        }
+    }
+
+    /// One step on a file; `false` if there is nothing to do now.
+    fn take_step(&self, key: Key) -> bool {
+        let mut files = self.files.lock();
+        let Entry::Occupied(mut file) = files.entry(key) else { return false };
+        match file.get_mut().next(since_boot()) {
+            Step::Sleep(time) => {
+                drop(files);
+                #[allow(clippy::disallowed_methods)] // a thread of its own, for 2 ms at most
+                std::thread::sleep(time);
+                true
+            }
+            Step::Drop(numbers, ranges) => {
+                drop(files);
+                for ino in numbers {
+                    for range in &ranges {
+                        self.drop_pages(ino, range);
+                    }
+                }
+                true
+            }
+            Step::Return(given_back) => {
+                if file.get().is_idle() {
+                    file.remove();
+                }
+                drop(files);
+                for (recall, leases, returns) in given_back {
+                    returns.give_back(recall, vec![(key.1, leases)]);
+                }
+                false
+            }
+            Step::Wait => false,
+        }
+    }
+
+    fn turn(&self, node: NodeId) -> Arc<Semaphore> {
+        let semaphore = || Arc::new(Semaphore::new(MOST_WAITING));
+        Arc::clone(self.turns.lock().entry(node).or_insert_with(semaphore))
+    }
+
+    fn drop_pages(&self, ino: InodeNo, range: &Range) {
+        if let Some(kernel) = self.kernel.get() {
+            let length = if range.end == u64::MAX { 0 } else { range.end - range.start };
+            kernel.drop_pages(ino, range.start, length);
+        }
+    }
+
+    fn end(self: &Arc<Self>, filling: &Filling, leases: Leases) {
+        let mut files = self.files.lock();
+        let Entry::Occupied(mut file) = files.entry(filling.key) else { return };
+        let works = file.get_mut().end(since_boot(), filling.began, &filling.range, leases);
+        if !works && file.get().is_idle() {
+            file.remove();
+        }
+        drop(files);
+        if works {
+            self.work(filling.key);
+        }
+    }
+}
+
+// === impl Filling ===
+
+impl Filling {
+    /// Ends it with the leases that the answer granted. To be called before the kernel is answered. Gives it
+    /// back if its data must not be used: it was answered as under a lease that has been returned since.
+    pub fn end(mut self, leases: Leases) -> Result<(), Self> {
+        if !leases.intersects(Leases::DATA | Leases::DATA_ONCE) {
+            let files = self.pages.files.lock();
+            if files.get(&self.key).is_some_and(|file| file.is_unprotected(self.began)) {
+                drop(files);
+                return Err(self);
+            }
+        }
+        self.ended = true;
+        let pages = Arc::clone(&self.pages);
+        pages.end(&self, leases & Leases::DATA);
+        Ok(())
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        if !self.ended {
+            let pages = Arc::clone(&self.pages);
+            pages.end(self, Leases::empty());
+        }
+    }
+}
