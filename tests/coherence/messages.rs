@@ -41,6 +41,9 @@ impl<'s> Quiet<'s> {
         let mount = "/mfs-quiet".to_owned();
         node.run(&format!("mkdir -p {mount} && mount -t mfs mfs {mount}"));
         let directory = two.through(&mount).display().to_string();
+        // What was made for the case asked for the leases on the directories above it, and those that are
+        // asked for often are not leased for a second (src/lease/grantor).
+        node.run("sleep 1.2");
         Self { node, mount, directory, _alone: alone }
     }
 
