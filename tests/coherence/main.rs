@@ -77,7 +77,7 @@ fn main() -> ExitCode {
                 let (stage, expected) = (Arc::clone(&stage), Arc::clone(&expected));
                 trials.push(Trial::test(name.clone(), move || {
                     let played = (0..rounds).try_for_each(|round| {
-                        outcome::guarded(|| stage.play(case, *pair, round))
+                        outcome::guarded(|| stage.play(case, *pair, round, *about == "messages"))
                             .map_err(|said| format!("round {round}: {said}"))
                     });
                     expected.judge(&name, played).map_err(Failed::from)

@@ -28,7 +28,6 @@ pub(super) struct Quiet<'s> {
     node: Node<'s>,
     mount: String,
     directory: String,
-    _alone: mfs::sync::MutexGuard<'s, ()>,
 }
 
 // === impl Quiet ===
@@ -36,7 +35,6 @@ pub(super) struct Quiet<'s> {
 impl<'s> Quiet<'s> {
     /// Mounts the cluster anew on the node of `a`.
     pub(super) fn mount(two: &Two<'s>) -> Self {
-        let alone = two.quietly();
         let node = two.node_of_a();
         let mount = "/mfs-quiet".to_owned();
         node.run(&format!("mkdir -p {mount} && mount -t mfs mfs {mount}"));
@@ -44,7 +42,7 @@ impl<'s> Quiet<'s> {
         // What was made for the case asked for the leases on the directories above it, and those that are
         // asked for often are not leased for a second (src/lease/grantor).
         node.run("sleep 1.2");
-        Self { node, mount, directory, _alone: alone }
+        Self { node, mount, directory }
     }
 
     /// Runs shell in the case's directory through the mount.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Barrier, OnceLock};
 
-use mfs::sync::Mutex;
+use mfs::sync::{Mutex, RwLock};
 use mfs_tests::{Cluster, Node, Setup};
 
 use super::actor::{Actor, Hand};
@@ -53,7 +53,8 @@ pub(super) struct Stage(OnceLock<Set>);
 struct Set {
     // Before the cluster: a hand that is left would be left on the machine.
     hands: [Mutex<Vec<Hand>>; 3],
-    quiet: Mutex<()>,
+    /// Held for writing by a case that plays alone.
+    playing: RwLock<()>,
     moves: Mutex<()>,
     home: PathBuf,
     cluster: Cluster,
@@ -115,9 +116,12 @@ impl Pair {
 // === impl Stage ===
 
 impl Stage {
-    /// Plays a case once. In every second round the two change parts.
-    pub(super) fn play(&self, case: &Case, pair: Pair, round: u32) {
+    /// Plays a case once. In every second round the two change parts. `alone`: no other case is played at the
+    /// same time, since each makes names in a directory that is above them all.
+    pub(super) fn play(&self, case: &Case, pair: Pair, round: u32, alone: bool) {
         let set = self.0.get_or_init(Set::up);
+        let _alone = alone.then(|| set.playing.write());
+        let _beside = (!alone).then(|| set.playing.read());
         let mut sides = pair.sides();
         let directory = format!("{}-{}-{round}", case.name, pair.word());
         // What a remote process made is there for everybody at once.
@@ -149,7 +153,7 @@ impl Set {
         let home = cluster.node(3).path("/data");
         Self {
             hands: Default::default(),
-            quiet: Mutex::new(()),
+            playing: RwLock::default(),
             moves: Mutex::new(()),
             home,
             cluster,
@@ -225,11 +229,6 @@ impl<'s> Two<'s> {
     /// The node whose tree it is, and the case's directory there.
     pub(super) fn home(&self) -> (Node<'s>, PathBuf) {
         (self.set.cluster.node(3), Path::new("/data").join(&self.directory))
-    }
-
-    /// Keeps other cases that count messages out while the value lives.
-    pub(super) fn quietly(&self) -> mfs::sync::MutexGuard<'s, ()> {
-        self.set.quiet.lock()
     }
 
     /// Keeps other cases that move something between directories out while the value lives.
