@@ -208,7 +208,8 @@ impl MountedFs {
     ) -> Result<op::ReadData, Errno> {
         let (pages, key) = (&self.cache.pages, (open.node, open.home));
         let mut filling = pages.begin(key, open.ino, read.offset, read.size).await;
-        for again in 0.. {
+        let mut again = 0;
+        loop {
             let answer = open.backing.call_leased(origin, read.clone()).await;
             let leases = match &answer.result {
                 // A node that grants no leases, or has none to grant any more.
@@ -223,11 +224,11 @@ impl MountedFs {
                 Err(same) => filling = same,
             }
             // What was returned is on its way.
+            again += 1;
             if again > 4 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
-        Err(Errno::Io)
     }
 
     /// Writes; says how many bytes. `pages`: they were stored through a mapping.
