@@ -3,6 +3,7 @@
 use libc::{O_RDONLY, O_RDWR};
 use rustix::io::Errno;
 
+use super::actor::{Actor, EXCLUSIVE, FREE, Family};
 use super::stage::{Two, cases};
 
 cases! {
@@ -20,6 +21,8 @@ cases! {
         a_page_cut_off_is_gone_from_the_mapping,
         a_mapping_of_an_extended_file_has_the_new_bytes,
         a_mapping_of_a_removed_file_is_still_shared;
+    BETWEEN_MOUNTS:
+        stores_under_a_lock_lose_nothing;
 }
 
 const PAGE: usize = 4096;
@@ -152,6 +155,27 @@ fn stores_by_turns_in_one_page_lose_nothing(two: &Two<'_>) {
     }
     let (a, map) = maps[0];
     a.maps_to(vec![b'x'; 12], |a| a.load(map, 12, 100));
+}
+
+/// A number that both count up under a lock, and beside it in the same page a byte that each has for itself.
+fn stores_under_a_lock_lose_nothing(two: &Two<'_>) {
+    const TURNS: u8 = 40;
+    two.given("f", &[0; PAGE]);
+    let count = |actor: &Actor, own: usize| {
+        let fd = actor.open("f", O_RDWR).unwrap();
+        let map = actor.map(fd, PAGE).unwrap();
+        for turn in 1..=TURNS {
+            actor.store(map, &[turn], own);
+            actor.lock(Family::Description, fd, EXCLUSIVE).unwrap();
+            let number = actor.load(map, 1, 0)[0];
+            actor.store(map, &[number + 1], 0);
+            actor.lock(Family::Description, fd, FREE).unwrap();
+            assert_eq!(actor.load(map, 1, own), [turn], "what nobody else changes");
+        }
+    };
+    two.together(|a| count(a, 8), |b| count(b, 9));
+    let bytes = two.steady().get("f").unwrap();
+    assert_eq!((bytes[0], &bytes[8..10]), (2 * TURNS, &[TURNS; 2][..]));
 }
 
 fn a_page_cut_off_is_gone_from_the_mapping(two: &Two<'_>) {

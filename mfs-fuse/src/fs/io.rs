@@ -25,6 +25,9 @@ const LISTING_STRETCH: u32 = 1_024;
 /// How often pages are read again that came without a lease: some seconds.
 const MOST_FILLS: u32 = 2_000;
 
+/// What an error brings.
+static NOTHING: Bytes = Bytes::new();
+
 /// Most entries offered to the kernel at once: more than fit into its buffer are copied in vain.
 const PAGE: usize = 512;
 
@@ -219,7 +222,8 @@ impl MountedFs {
                 Ok(_) => answer.leases,
                 Err(_) => Leases::DATA_ONCE,
             };
-            match filling.end(leases) {
+            let data = answer.result.as_ref().map_or(&NOTHING, |read| &read.data);
+            match filling.end(leases, data) {
                 Ok(()) => return answer.result,
                 Err(same) => filling = same,
             }
@@ -242,8 +246,31 @@ impl MountedFs {
     ) -> Result<u32, Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
+        if pages
+            && let Some(stored) = self.cache.pages.stored((open.node, open.home), offset, &data)
+        {
+            return self.write_stored(asker, open, offset, &data, stored).await;
+        }
         let write = op::Write { open: open.open, offset, data, pages };
         Ok(self.change_data(open, asker, write).await?.size)
+    }
+
+    /// Writes back of a piece what programs have stored here.
+    async fn write_stored(
+        &self,
+        asker: Asker,
+        open: &OpenFile,
+        offset: u64,
+        data: &Bytes,
+        stored: Vec<std::ops::Range<usize>>,
+    ) -> Result<u32, Errno> {
+        for piece in stored {
+            let from = offset + piece.start as u64;
+            let write =
+                op::Write { open: open.open, offset: from, data: data.slice(piece), pages: true };
+            self.change_data(open, asker, write).await?;
+        }
+        u32::try_from(data.len()).map_err(|_| Errno::Inval)
     }
 
     /// One descriptor of an open was closed.

@@ -10,7 +10,7 @@ use mfs::types::{Errno, InodeNo, LockOwner};
 
 use super::MountedFs;
 use super::backing::Origin;
-use super::handle_map::Fh;
+use super::handle_map::{Fh, OpenFile};
 use super::process::Asker;
 
 /// Between two attempts: an interrupted caller waits this long at most, and a lock is found free as late.
@@ -58,6 +58,10 @@ impl MountedFs {
         let open = handle.as_open().ok_or(Errno::BadF)?;
         open.bring_home(asker).await?;
         let origin = Origin { on_signal: true, ..open.origin(asker) };
+        if kind != LockKind::Exclusive {
+            // Whoever has it next sees what was stored under it.
+            self.settle_pages(asker, open).await?;
+        }
         let mut settled = false;
         // A server waits by itself, the export never does.
         loop {
@@ -73,9 +77,25 @@ impl MountedFs {
                     }
                     tokio::time::sleep(SLICE).await;
                 }
+                Ok(()) if kind != LockKind::Unlock => {
+                    // What was read before is not what the last holder has left.
+                    return self.settle_pages(asker, open).await;
+                }
                 answer => return answer,
             }
         }
+    }
+
+    /// Waits until the kernel keeps nothing of the file that it may not keep: where programs of the home
+    /// use the file directly and nothing is leased, locks are what orders stores and loads.
+    async fn settle_pages(&self, asker: Asker, open: &OpenFile) -> Result<(), Errno> {
+        let mut settled = std::pin::pin!(self.cache.pages.settle((open.node, open.home)));
+        while tokio::time::timeout(SLICE, &mut settled).await.is_err() {
+            if asker.is_killed() {
+                return Err(Errno::Intr);
+            }
+        }
+        Ok(())
     }
 
     /// Waits until opens of the file that are closed already are gone at their home, with their locks: on

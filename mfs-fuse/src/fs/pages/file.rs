@@ -1,13 +1,37 @@
 //! `FilePages`: one file's pages in the kernel's cache, as a machine without I/O.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mfs::client::Returns;
 use mfs::types::{InodeNo, Leases};
 use tokio::sync::oneshot;
 
+use super::base::{Base, PAGE, Piece};
+
 /// Bytes of a file.
 pub(super) type Range = std::ops::Range<u64>;
+
+/// Numbers the READs of a file, from 1.
+type FillNo = u64;
+
+/// A READ that has begun.
+#[derive(Debug, Clone)]
+pub(super) struct Fill {
+    number: FillNo,
+    /// How often everything had been lost by then.
+    losses: u64,
+    range: Range,
+}
+
+/// What a READ has brought that may not be kept.
+#[derive(Debug)]
+struct Stale {
+    number: FillNo,
+    range: Range,
+    base: Base,
+}
 
 /// All of a file.
 const WHOLE: Range = 0..u64::MAX;
@@ -27,17 +51,21 @@ pub(super) struct FilePages {
     granted_at: Duration,
     /// How often everything was lost.
     losses: u64,
-    /// READs under way.
-    fills: usize,
+    /// READs under way, as they were numbered.
+    fills: BTreeSet<FillNo>,
+    /// The number of the last READ.
+    last_fill: FillNo,
     /// What came without a lease, or while it was being let go.
-    stale: Vec<Range>,
+    stale: Vec<Stale>,
     /// What of that is being dropped.
-    dropping: Vec<Range>,
+    dropping: Vec<Stale>,
     phase: Phase,
     /// What is to be given back.
     recalls: Vec<(u64, Leases, Returns)>,
     /// READs that wait until it is given back.
     waiting: Vec<oneshot::Sender<()>>,
+    /// Who waits until what READs up to this one have brought without a lease is gone.
+    settling: Vec<(FillNo, oneshot::Sender<()>)>,
     /// Somebody does what [`FilePages::next`] says.
     worked_on: bool,
 }
@@ -59,8 +87,8 @@ enum Phase {
 /// Whether a READ may begin.
 #[derive(Debug)]
 pub(super) enum Start {
-    /// It has begun, at so many losses.
-    Now(u64),
+    /// It has begun.
+    Now(Fill),
     /// It is to be tried again after this.
     After(oneshot::Receiver<()>),
 }
@@ -87,12 +115,14 @@ impl Default for FilePages {
             held: Leases::empty(),
             granted_at: Duration::ZERO,
             losses: 0,
-            fills: 0,
+            fills: BTreeSet::new(),
+            last_fill: 0,
             stale: Vec::new(),
             dropping: Vec::new(),
             phase: Phase::Kept,
             recalls: Vec::new(),
             waiting: Vec::new(),
+            settling: Vec::new(),
             worked_on: false,
         }
     }
@@ -105,29 +135,74 @@ impl FilePages {
             self.numbers.push(ino);
         }
         let mut to_drop = self.stale.iter().chain(&self.dropping);
-        let waits_for_it = |other: &Range| other.start < range.end && range.start < other.end;
+        let waits_for_it =
+            |stale: &Stale| stale.range.start < range.end && range.start < stale.range.end;
         if self.phase == Phase::Finishing && !to_drop.any(waits_for_it) {
             let (sender, receiver) = oneshot::channel();
             self.waiting.push(sender);
             return Start::After(receiver);
         }
-        self.fills += 1;
-        Start::Now(self.losses)
+        self.last_fill += 1;
+        self.fills.insert(self.last_fill);
+        Start::Now(Fill { number: self.last_fill, losses: self.losses, range: range.clone() })
     }
 
-    /// A READ that began at so many losses was answered with these leases. Whether there is work now.
-    pub(super) fn end(&mut self, now: Duration, began: u64, range: &Range, leases: Leases) -> bool {
-        self.fills -= 1;
-        let counts = self.phase == Phase::Kept && began == self.losses;
+    /// A READ was answered with these leases and this data. Whether there is work now.
+    pub(super) fn end(&mut self, now: Duration, fill: &Fill, leases: Leases, data: &Bytes) -> bool {
+        self.fills.remove(&fill.number);
+        let counts = self.phase == Phase::Kept && fill.losses == self.losses;
         if counts && !leases.is_empty() {
             self.held |= leases;
             self.granted_at = now;
         }
         if !counts || self.held.is_empty() {
-            self.stale.push(range.clone());
+            let (number, range) = (fill.number, fill.range.clone());
+            self.stale.push(Stale { number, base: Base::new(range.start, data.clone()), range });
         }
+        self.settled();
         let is_wanted = !self.stale.is_empty() || self.phase == Phase::Finishing;
         is_wanted && self.begin_work()
+    }
+
+    /// What programs have stored here of a piece of the file that the kernel writes back, as ranges of
+    /// `data`. `None`: it is under a lease, and all of it is what the file is to be.
+    pub(super) fn stored(&mut self, offset: u64, data: &Bytes) -> Option<Vec<Piece>> {
+        let mut stored = Vec::new();
+        let mut knows = false;
+        for start in (0..data.len()).step_by(PAGE) {
+            let page = data.slice(start..data.len().min(start + PAGE));
+            let at = offset + start as u64;
+            // The last one that brought it: nothing is read again before it was dropped.
+            let stale = self.dropping.iter_mut().chain(&mut self.stale);
+            match stale.filter(|stale| stale.range.contains(&at)).max_by_key(|s| s.number) {
+                Some(stale) => {
+                    knows = true;
+                    let pieces = stale.base.update(at, page).into_iter();
+                    stored.extend(pieces.map(|piece| piece.start + start..piece.end + start));
+                }
+                None => stored.push(start..start + page.len()),
+            }
+        }
+        knows.then_some(stored)
+    }
+
+    /// Waits for what was read without a lease until now to be gone; `None` if there is nothing of it.
+    pub(super) fn settle(&mut self) -> Option<oneshot::Receiver<()>> {
+        // What is read under a lease is as new as the lease.
+        let reads = self.held.is_empty() && !self.fills.is_empty();
+        if !reads && self.stale.is_empty() && self.dropping.is_empty() {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.settling.push((self.last_fill, sender));
+        Some(receiver)
+    }
+
+    /// Wakes those who wait for nothing any more.
+    fn settled(&mut self) {
+        let left = self.stale.iter().chain(&self.dropping).map(|stale| stale.number);
+        let oldest = left.chain(self.fills.first().copied()).min();
+        self.settling.retain(|(last, _)| oldest.is_some_and(|oldest| oldest <= *last)); // wakes them
     }
 
     /// The home asks for `leases`. Whether somebody must begin to work on it.
@@ -156,6 +231,7 @@ impl FilePages {
     /// What is to be done next, by who began to work on it.
     pub(super) fn next(&mut self, now: Duration) -> Step {
         self.dropping.clear();
+        self.settled();
         if self.phase == Phase::Dropping {
             self.phase = if self.recalls.is_empty() { Phase::Kept } else { Phase::Finishing };
         }
@@ -167,14 +243,15 @@ impl FilePages {
                 }
                 self.phase = Phase::Dropping;
                 // One range beside it would be a second one, for which nothing waits.
-                self.stale.clear();
+                self.dropping = std::mem::take(&mut self.stale);
                 Step::Drop(self.numbers.clone(), vec![WHOLE])
             }
             Phase::Kept | Phase::Dropping | Phase::Finishing if !self.stale.is_empty() => {
-                self.dropping = merged(std::mem::take(&mut self.stale));
-                Step::Drop(self.numbers.clone(), self.dropping.clone())
+                self.dropping = std::mem::take(&mut self.stale);
+                let ranges = self.dropping.iter().map(|stale| stale.range.clone()).collect();
+                Step::Drop(self.numbers.clone(), merged(ranges))
             }
-            Phase::Finishing if self.fills > 0 => {
+            Phase::Finishing if !self.fills.is_empty() => {
                 self.worked_on = false;
                 Step::Wait
             }
@@ -189,9 +266,9 @@ impl FilePages {
         }
     }
 
-    /// Whether nothing protects what is answered without a lease to a READ that began at so many losses.
-    pub(super) fn is_unprotected(&self, began: u64) -> bool {
-        self.phase == Phase::Kept && (self.held.is_empty() || began != self.losses)
+    /// Whether nothing protects what is answered without a lease to a READ.
+    pub(super) fn is_unprotected(&self, fill: &Fill) -> bool {
+        self.phase == Phase::Kept && (self.held.is_empty() || fill.losses != self.losses)
     }
 
     /// Whether data is held on lease.
@@ -202,7 +279,7 @@ impl FilePages {
     /// Whether nothing is known of it that matters.
     pub(super) fn is_idle(&self) -> bool {
         self.held.is_empty()
-            && self.fills == 0
+            && self.fills.is_empty()
             && self.stale.is_empty()
             && self.phase == Phase::Kept
             && !self.worked_on
@@ -227,74 +304,4 @@ fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAGE: Range = 0..4096;
-    const LATE: Duration = Duration::from_secs(1);
-
-    fn begun(file: &mut FilePages, range: Range) -> u64 {
-        match file.begin(InodeNo::FIRST, &range) {
-            Start::Now(began) => began,
-            Start::After(_) => panic!("it waits"),
-        }
-    }
-
-    /// A file with a page under a lease.
-    fn held() -> FilePages {
-        let mut file = FilePages::default();
-        let began = begun(&mut file, PAGE);
-        assert!(!file.end(Duration::ZERO, began, &PAGE, Leases::DATA_READ));
-        file
-    }
-
-    #[test]
-    fn what_comes_without_a_lease_is_dropped() {
-        let mut file = FilePages::default();
-        let began = begun(&mut file, PAGE);
-        assert!(file.end(Duration::ZERO, began, &PAGE, Leases::empty()));
-        assert!(matches!(file.next(LATE), Step::Drop(_, ranges) if ranges == [PAGE]));
-        assert!(matches!(file.next(LATE), Step::Return(returned) if returned.is_empty()));
-        assert!(file.is_idle());
-    }
-
-    #[test]
-    fn a_lease_is_kept_for_a_moment_and_returned_when_all_is_dropped() {
-        let (mut file, (returns, _)) = (held(), Returns::new());
-        assert!(file.recall(7, Leases::DATA_READ, &returns));
-        assert!(matches!(file.next(Duration::ZERO), Step::Sleep(LEAST)));
-        assert!(matches!(file.next(LATE), Step::Drop(_, ranges) if ranges == [WHOLE]));
-        // What comes meanwhile is answered, and dropped before the return.
-        let began = begun(&mut file, PAGE);
-        assert!(matches!(file.next(LATE), Step::Wait));
-        assert!(matches!(file.begin(InodeNo::FIRST, &PAGE), Start::After(_)));
-        assert!(file.end(LATE, began, &PAGE, Leases::DATA_READ), "a grant that was overtaken");
-        assert!(matches!(file.next(LATE), Step::Drop(_, ranges) if ranges == [PAGE]));
-        // A page that is being dropped must not wait for its own return.
-        let again = begun(&mut file, PAGE);
-        assert!(!file.end(LATE, again, &PAGE, Leases::empty()));
-        assert!(matches!(file.next(LATE), Step::Drop(..)));
-        assert!(matches!(file.next(LATE), Step::Return(given) if given.len() == 1));
-        assert!(file.is_idle() && !file.is_leased());
-    }
-
-    #[test]
-    fn what_is_lost_is_dropped_and_holds_nobody_up() {
-        let (mut file, (returns, _)) = (held(), Returns::new());
-        let began = begun(&mut file, PAGE);
-        file.recall(7, Leases::DATA_READ, &returns);
-        while !matches!(file.next(LATE), Step::Wait) {}
-        let Start::After(mut waits) = file.begin(InodeNo::FIRST, &(8192..9000)) else { panic!() };
-        assert!(file.lost());
-        assert!(waits.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed));
-        assert!(matches!(file.next(LATE), Step::Return(given) if given.is_empty()));
-        // Its answer is of a time before.
-        assert!(file.end(LATE, began, &PAGE, Leases::DATA_READ));
-        assert!(!file.is_leased());
-    }
-
-    #[test]
-    fn ranges_are_merged() {
-        assert_eq!(merged(vec![8..12, 0..4, 4..6, 9..10]), [0..6, 8..12]);
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@
 //! Lock order: `Pages::files` and `Pages::turns` are leaves, and held neither across an `.await` nor
 //! while the kernel is told.
 
+mod base;
 mod file;
 
 use std::collections::HashMap;
@@ -21,13 +22,15 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mfs::client::Returns;
 use mfs::clock::since_boot;
 use mfs::sync::Mutex;
 use mfs::types::{InodeNo, Leases, NodeId};
 use tokio::sync::Semaphore;
 
-use self::file::{FilePages, Range, Start, Step};
+use self::base::Piece;
+use self::file::{FilePages, Fill, Range, Start, Step};
 
 /// How many READs of one node's files wait for a lease at a time; those of files that are leased need not
 /// wait, and must not find all of the session's room taken.
@@ -60,9 +63,7 @@ pub struct Pages {
 pub struct Filling {
     pages: Arc<Pages>,
     key: Key,
-    range: Range,
-    /// When it began, in losses of everything.
-    began: u64,
+    fill: Fill,
     _turn: Option<tokio::sync::OwnedSemaphorePermit>,
     ended: bool,
 }
@@ -89,9 +90,9 @@ impl Pages {
         loop {
             let start = self.files.lock().entry(key).or_default().begin(ino, &range);
             match start {
-                Start::Now(began) => {
+                Start::Now(fill) => {
                     let pages = Arc::clone(self);
-                    return Filling { pages, key, range, began, _turn: turn, ended: false };
+                    return Filling { pages, key, fill, _turn: turn, ended: false };
                 }
                 Start::After(returned) => {
                     let _ = returned.await; // dropped: it is over in another way
@@ -128,6 +129,21 @@ impl Pages {
             .collect();
         drop(files);
         lost.into_iter().for_each(|key| self.work(key));
+    }
+
+    /// What of a piece of the file that the kernel writes back was stored here, as ranges of `data`;
+    /// `None` if the file is leased, and all of it counts.
+    pub fn stored(&self, key: Key, offset: u64, data: &Bytes) -> Option<Vec<Piece>> {
+        self.files.lock().get_mut(&key)?.stored(offset, data)
+    }
+
+    /// Waits until what was read without a lease by now has been dropped, with what was stored there
+    /// written back.
+    pub async fn settle(&self, key: Key) {
+        let settled = self.files.lock().get_mut(&key).and_then(FilePages::settle);
+        if let Some(settled) = settled {
+            let _ = settled.await; // dropped: it is
+        }
     }
 
     /// Whether pages of a node's files are leased.
@@ -191,10 +207,10 @@ impl Pages {
         }
     }
 
-    fn end(self: &Arc<Self>, filling: &Filling, leases: Leases) {
+    fn end(self: &Arc<Self>, filling: &Filling, leases: Leases, data: &Bytes) {
         let mut files = self.files.lock();
         let Entry::Occupied(mut file) = files.entry(filling.key) else { return };
-        let works = file.get_mut().end(since_boot(), filling.began, &filling.range, leases);
+        let works = file.get_mut().end(since_boot(), &filling.fill, leases, data);
         if !works && file.get().is_idle() {
             file.remove();
         }
@@ -208,19 +224,19 @@ impl Pages {
 // === impl Filling ===
 
 impl Filling {
-    /// Ends it with the leases that the answer granted. To be called before the kernel is answered. Gives it
+    /// Ends it with the leases that the answer granted and the data that came. To be called before the kernel is answered. Gives it
     /// back if its data must not be used: it was answered as under a lease that has been returned since.
-    pub fn end(mut self, leases: Leases) -> Result<(), Self> {
+    pub fn end(mut self, leases: Leases, data: &Bytes) -> Result<(), Self> {
         if !leases.intersects(Leases::DATA | Leases::DATA_ONCE) {
             let files = self.pages.files.lock();
-            if files.get(&self.key).is_some_and(|file| file.is_unprotected(self.began)) {
+            if files.get(&self.key).is_some_and(|file| file.is_unprotected(&self.fill)) {
                 drop(files);
                 return Err(self);
             }
         }
         self.ended = true;
         let pages = Arc::clone(&self.pages);
-        pages.end(&self, leases & Leases::DATA);
+        pages.end(&self, leases & Leases::DATA, data);
         Ok(())
     }
 }
@@ -229,7 +245,7 @@ impl Drop for Filling {
     fn drop(&mut self) {
         if !self.ended {
             let pages = Arc::clone(&self.pages);
-            pages.end(self, Leases::empty());
+            pages.end(self, Leases::empty(), &Bytes::new());
         }
     }
 }
