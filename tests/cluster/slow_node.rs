@@ -55,11 +55,16 @@ for thread in threads: thread.join()",
     n1.run(
         "cat /mfs/n2/data/g | sha256sum && ls /mfs/n2/etc >/dev/null && echo x >/mfs/n2/data/new",
     );
-    let beside = times_of_reads(n1);
     assert!(waiting() >= PENDING, "the reads from n3 ended before, so this has shown nothing");
-    // For docs/SEMANTICS.md; a time of a machine that does other things too decides nothing.
+    // For docs/MEMBERSHIP.md; a time of a machine that does other things too decides nothing.
+    let beside = times_of_reads(n1);
     println!("50 reads of 64 KiB from n2, alone:                  {alone}");
-    println!("50 reads of 64 KiB from n2, {PENDING} pending on n3: {beside}");
+    if waiting() >= PENDING {
+        println!("50 reads of 64 KiB from n2, {PENDING} pending on n3: {beside}");
+    } else {
+        // Some seconds later the members agree that n3 is dead, and what waits for it ends.
+        println!("this machine is too busy to time reads while others are pending");
+    }
     assert_eq!(n1.run("cat /mfs/n1/etc/hostname && ls /mfs"), "n1\nn1\nn2\nn3");
     cluster.node(3).start();
     assert!(readers.wait().unwrap().success(), "the reads end when the node goes on");
