@@ -1,8 +1,8 @@
 //! open(2): the flags that matter, and what refuses.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 
 use super::place::{Case, Place, errno};
 
@@ -16,6 +16,7 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("direct_and_synchronous", direct_and_synchronous),
     ("created_without_permission_to_write_it", created_without_permission_to_write_it),
     ("a_changed_file_is_read_anew", a_changed_file_is_read_anew),
+    ("a_file_system_that_is_read_only", a_file_system_that_is_read_only),
 ];
 
 fn created_exclusively_once(place: &Place<'_>) {
@@ -142,4 +143,26 @@ fn many_open_and_close_one_file(place: &Place<'_>) {
         }
     });
     assert_eq!(fs::read_to_string(place.at_home("f")).unwrap(), "line\n".repeat(400));
+}
+
+/// Below the export; who may not change it is told EROFS by each call, as at home.
+fn a_file_system_that_is_read_only(place: &Place<'_>) {
+    place.run_at_home(
+        "mkdir ro && mount -t tmpfs none ro && echo old >ro/f && mount -o remount,ro ro",
+    );
+    assert_eq!(fs::read(place.at("ro/f")).unwrap(), b"old\n");
+    for (call, refused) in [
+        ("open", errno(OpenOptions::new().write(true).open(place.at("ro/f")))),
+        ("create", errno(File::create(place.at("ro/new")))),
+        ("mkdir", errno(fs::create_dir(place.at("ro/new")))),
+        ("unlink", errno(fs::remove_file(place.at("ro/f")))),
+        ("rename", errno(fs::rename(place.at("ro/f"), place.at("ro/g")))),
+        ("symlink", errno(symlink("x", place.at("ro/new")))),
+        ("link", errno(fs::hard_link(place.at("ro/f"), place.at("ro/g")))),
+        ("chmod", errno(fs::set_permissions(place.at("ro/f"), Permissions::from_mode(0o600)))),
+    ] {
+        assert_eq!(refused, libc::EROFS, "{call}");
+    }
+    let home = format!("umount -l {}/ro", place.inside_home);
+    assert!(place.home_node().try_run(&home).status.success());
 }

@@ -13,6 +13,7 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("beyond_the_end_leaves_a_hole", beyond_the_end_leaves_a_hole),
     ("two_sides_write_one_file", two_sides_write_one_file),
     ("a_full_file_system", a_full_file_system),
+    ("a_limit_on_file_sizes_holds", a_limit_on_file_sizes_holds),
 ];
 
 fn visible_at_home_at_once(place: &Place<'_>) {
@@ -81,4 +82,24 @@ fn a_full_file_system(place: &Place<'_>) {
                 .success()
         },
     );
+}
+
+/// RLIMIT_FSIZE of the caller: what fits is written, then EFBIG and SIGXFSZ (setrlimit(2)).
+fn a_limit_on_file_sizes_holds(place: &Place<'_>) {
+    let said = place.run(
+        "python3 -c 'import errno, os, resource, signal
+caught = []
+signal.signal(signal.SIGXFSZ, lambda *_: caught.append(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))
+fd = os.open(\"f\", os.O_CREAT | os.O_RDWR, 0o600)
+print(os.pwrite(fd, b\"x\" * 4096, 8000))
+for change in (lambda: os.pwrite(fd, b\"x\", 10000), lambda: os.ftruncate(fd, 10001)):
+    try:
+        change()
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+print(len(caught))'",
+    );
+    assert_eq!(said, "2000\nEFBIG\nEFBIG\n2");
+    assert_eq!(fs::metadata(place.at_home("f")).unwrap().len(), 10_000);
 }
