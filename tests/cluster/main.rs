@@ -12,5 +12,6 @@ mod held;
 mod mounting;
 mod name_space;
 mod power_cut;
+mod recalls;
 mod remembered;
 mod slow_node;
