@@ -9,6 +9,7 @@ mod contain;
 mod dispatch;
 mod flags;
 pub mod fs;
+mod lengths;
 pub mod mount;
 mod passthrough;
 mod port;

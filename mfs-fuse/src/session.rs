@@ -18,6 +18,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use crate::contain::Contained;
 use crate::fs::MountedFs;
 use crate::fs::pages::PageCache;
+use crate::lengths;
 use crate::passthrough::Passthrough;
 use crate::port::Port;
 use crate::request_size::{self, MAX_READ};
@@ -82,19 +83,28 @@ pub enum MountError {
 
 /// The kernel's page cache, through the device.
 #[derive(Debug)]
-struct KernelPages(fuser::Notifier);
+struct KernelPages {
+    notifier: fuser::Notifier,
+    mountpoint: PathBuf,
+}
 
 // === impl KernelPages ===
 
 impl PageCache for KernelPages {
     fn drop_pages(&self, ino: InodeNo, from: u64, length: u64) {
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        match self.0.inval_inode(fuser::INodeNo(ino.get()), signed(from), signed(length)) {
+        match self.notifier.inval_inode(fuser::INodeNo(ino.get()), signed(from), signed(length)) {
             // The kernel has forgotten the file, and its pages with it.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%ino, %error, "the kernel did not drop pages of a file");
             }
             Ok(()) | Err(_) => {}
+        }
+    }
+
+    fn see_length(&self, ino: InodeNo) {
+        if let Err(error) = lengths::look(&self.mountpoint, ino) {
+            tracing::debug!(%ino, %error, "the kernel did not look how long a file is");
         }
     }
 }
@@ -117,7 +127,10 @@ impl KernelMount {
             stack_depth: if place.backing_files { stack_depth() } else { 0 },
         };
         let pages = Arc::clone(&port.fs.cache.pages);
-        Self::of(port, place, |notifier| pages.serve(Box::new(KernelPages(notifier))))
+        let mountpoint = place.mountpoint.to_owned();
+        Self::of(port, place, |notifier| {
+            pages.serve(Box::new(KernelPages { notifier, mountpoint }));
+        })
     }
 
     /// Mounts any file system; its panics are contained.

@@ -138,7 +138,10 @@ impl NodeLeases {
 
     /// What the greeting asks for.
     pub(super) const fn features(&self) -> u64 {
-        if self.keeper.is_some() { features::LEASES | features::LISTING_PARTS } else { 0 }
+        match self.keeper {
+            Some(_) => features::LEASES | features::LISTING_PARTS | features::LENGTHS,
+            None => 0,
+        }
     }
 
     /// The control connection is up.

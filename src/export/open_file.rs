@@ -209,6 +209,11 @@ impl OpenFile {
         admission.prove(&tree.seal)
     }
 
+    /// How long the file is; `None` of what has no length.
+    pub fn length(&self) -> Option<u64> {
+        self.attr().ok().filter(|attr| attr.kind == FileKind::Regular).map(|attr| attr.size)
+    }
+
     /// What it was opened for.
     pub fn access(&self) -> Access {
         self.0.access

@@ -40,6 +40,8 @@
 
 mod grantor;
 mod holder;
+mod lengths;
 
 pub use grantor::{Action, ChangeId, Event, Grace, Grantor, Reading, RecallId, Terms, Touch};
 pub use holder::{Ended, Holder, OwnChange, Stamp};
+pub use lengths::{Growth, Lengths, Told};

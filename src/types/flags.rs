@@ -103,6 +103,9 @@ bitflags! {
         const LOCK = 1 << 5;
         /// The file's data may be used this once: no lease is granted on it, and it is not to be kept.
         const DATA_ONCE = 1 << 6;
+        /// The kernel knows how long the file is; asked back when it has become longer, and not given up by
+        /// that.
+        const LENGTH = 1 << 7;
     }
 }
 

@@ -115,6 +115,8 @@ pub mod features {
     pub const LEASES: u64 = 1 << 0;
     /// A lease of attributes that goes with a listing may concern some of its entries only.
     pub const LISTING_PARTS: u64 = 1 << 1;
+    /// The client is told when a file has become longer of which it keeps pages.
+    pub const LENGTHS: u64 = 1 << 2;
 }
 
 // === impl Versions ===

@@ -1,6 +1,6 @@
 //! Mappings: what is stored through one is seen by reads and by mappings of the other, and the other way round.
 
-use libc::{O_RDONLY, O_RDWR};
+use libc::{O_APPEND, O_RDONLY, O_RDWR, O_WRONLY};
 use rustix::io::Errno;
 
 use super::actor::{Actor, EXCLUSIVE, FREE, Family};
@@ -20,9 +20,12 @@ cases! {
         stores_by_turns_in_one_page_lose_nothing,
         a_page_cut_off_is_gone_from_the_mapping,
         a_mapping_of_an_extended_file_has_the_new_bytes,
+        a_mapping_shows_what_each_way_to_extend_a_file_adds,
         a_mapping_of_a_removed_file_is_still_shared;
     BETWEEN_MOUNTS:
         stores_under_a_lock_lose_nothing;
+    THROUGH_MFSD:
+        a_store_behind_the_old_end_stays;
 }
 
 const PAGE: usize = 4096;
@@ -198,6 +201,43 @@ fn a_mapping_of_an_extended_file_has_the_new_bytes(two: &Two<'_>) {
     two.a.pwrite(writer, b"more", PAGE).unwrap();
     two.b.maps_to(Ok(()), |b| b.probe(map, PAGE));
     two.b.maps_to(b"more".to_vec(), |b| b.load(map, 4, PAGE));
+}
+
+fn a_mapping_shows_what_each_way_to_extend_a_file_adds(two: &Two<'_>) {
+    two.given("f", &[b'.'; PAGE]);
+    let fd = two.b.open("f", O_RDONLY).unwrap();
+    let map = two.b.map_private(fd, 6 * PAGE).unwrap();
+    assert_eq!(two.b.load(map, 1, 0), b".");
+    let writer = two.a.open("f", O_RDWR).unwrap();
+    let seen_to = |end: usize, last: &[u8]| {
+        two.b.maps_to(Ok(()), |b| b.probe(map, end - 1));
+        two.b.maps_to(last.to_vec(), |b| b.load(map, 1, end - 1));
+        assert_eq!(two.b.probe(map, end), Err(Errno::FAULT), "not beyond the end");
+    };
+    let appender = two.a.open("f", O_WRONLY | O_APPEND).unwrap();
+    two.a.write(appender, &[b'a'; PAGE]).unwrap();
+    seen_to(2 * PAGE, b"a");
+    two.a.ftruncate(writer, 3 * PAGE).unwrap();
+    seen_to(3 * PAGE, &[0]);
+    two.a.fallocate(writer, 0, 3 * PAGE, PAGE).unwrap();
+    seen_to(4 * PAGE, &[0]);
+    two.a.truncate("f", 5 * PAGE).unwrap();
+    seen_to(5 * PAGE, &[0]);
+}
+
+fn a_store_behind_the_old_end_stays(two: &Two<'_>) {
+    two.given("f", &[b'.'; 100]);
+    let fd = two.b.open("f", O_RDWR).unwrap();
+    let map = two.b.map(fd, PAGE).unwrap();
+    two.b.maps_to(b".".to_vec(), |b| b.load(map, 1, 0));
+    let writer = two.a.open("f", O_RDWR).unwrap();
+    two.a.pwrite(writer, &[b'-'; 100], 100).unwrap();
+    // The kernel writes back no more than what lies before the end that it knows.
+    two.b.maps_to(b"-".to_vec(), |b| b.load(map, 1, 199));
+    two.b.store(map, b"kept", 150);
+    two.b.msync(map).unwrap();
+    assert_eq!(two.a.pread(writer, 4, 150).unwrap(), b"kept");
+    assert_eq!(two.a.get("f").unwrap().len(), 200);
 }
 
 fn a_mapping_of_a_removed_file_is_still_shared(two: &Two<'_>) {

@@ -6,7 +6,7 @@ use std::sync::{Barrier, OnceLock};
 use mfs::sync::{Mutex, RwLock};
 use mfs_tests::{Cluster, Node, Setup};
 
-use super::actor::{Actor, Hand};
+use super::actor::{Actor, Hand, Late};
 use super::outcome::{self, guarded};
 
 /// A case: what two actors do and must see; panics where that is wrong.
@@ -77,7 +77,7 @@ pub(super) struct Two<'s> {
 struct Side {
     node: u32,
     way: &'static str,
-    late: bool,
+    late: Late,
 }
 
 // === impl Pair ===
@@ -86,6 +86,8 @@ impl Pair {
     pub(super) const EVERYWHERE: &'static [Self] =
         &[Self::Remotes, Self::Direct, Self::Served, Self::Local];
     pub(super) const BETWEEN_MOUNTS: &'static [Self] = &[Self::Remotes, Self::Direct, Self::Served];
+    /// All that is done to the file mfsd does.
+    pub(super) const THROUGH_MFSD: &'static [Self] = &[Self::Remotes, Self::Served];
     pub(super) const REMOTE: &'static [Self] = &[Self::Remotes];
 
     /// The word for it in the names of tests.
@@ -99,17 +101,21 @@ impl Pair {
     }
 
     const fn sides(self) -> [Side; 2] {
-        // A mount may be late to see names that local processes change beside it (docs/SEMANTICS.md); what
-        // remote processes did is never late.
-        let late = matches!(self, Self::Local);
-        let remote = Side { node: 1, way: "/mfs/n3/data", late };
-        let other = match self {
-            Self::Remotes => Side { node: 2, way: "/mfs/n3/data", late: false },
-            Self::Direct => Side { node: 3, way: "/mfs/n3/data", late: false },
-            Self::Served => Side { node: 3, way: "/mfs0/n3/data", late: false },
-            Self::Local => Side { node: 3, way: "/data", late: false },
+        // A mount may be late to see what local processes change beside it, and in its mappings what the home's
+        // own direct mount does (docs/SEMANTICS.md); what remote processes did is never late.
+        let late = match self {
+            Self::Local => Late::All,
+            Self::Direct => Late::Mappings,
+            Self::Remotes | Self::Served => Late::Never,
         };
-        [remote, other]
+        let remote = Side { node: 1, way: "/mfs/n3/data", late };
+        let (node, way) = match self {
+            Self::Remotes => (2, "/mfs/n3/data"),
+            Self::Direct => (3, "/mfs/n3/data"),
+            Self::Served => (3, "/mfs0/n3/data"),
+            Self::Local => (3, "/data"),
+        };
+        [remote, Side { node, way, late: Late::Never }]
     }
 }
 
@@ -198,12 +204,12 @@ impl<'s> Two<'s> {
 
     /// The one whose changes of names nobody sees late: for what a case begins with.
     pub(super) fn maker(&self) -> &Actor {
-        if self.b.late { &self.b } else { &self.a }
+        if self.b.late == Late::All { &self.b } else { &self.a }
     }
 
     /// The one that sees nothing late.
     pub(super) fn steady(&self) -> &Actor {
-        if self.a.late { &self.b } else { &self.a }
+        if self.a.late == Late::All { &self.b } else { &self.a }
     }
 
     /// A file that is there when the case begins.

@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 
 use super::backing::{Backing, Origin};
 use super::cache::Collecting;
+use super::pages::Kept;
 use super::process::Asker;
 
 /// The kernel's number of an open; counts up from 1, never reused in one mount.
@@ -57,6 +58,8 @@ pub struct OpenFile {
     pub opener: Opener,
     /// Of a directory: what was fetched and not yet given to the kernel.
     pub listing: tokio::sync::Mutex<Listed>,
+    /// Of a file: that it was read to be kept.
+    pub kept: OnceLock<Kept>,
 }
 
 /// Who opened a file, and whether its home knows.

@@ -1,6 +1,6 @@
 //! Open files: opening, reading, writing, listing, closing.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -136,6 +136,7 @@ impl MountedFs {
             access,
             opener: Opener::AtHome(request.caller.clone()),
             listing: tokio::sync::Mutex::default(),
+            kept: OnceLock::new(),
         })));
         Opened { fh, ino, file }
     }
@@ -210,6 +211,7 @@ impl MountedFs {
         read: op::Read,
     ) -> Result<op::ReadData, Errno> {
         let (pages, key) = (&self.cache.pages, (open.node, open.home));
+        open.kept.get_or_init(|| pages.keep(key));
         let mut filling = pages.begin(key, open.ino, read.offset, read.size).await;
         let mut again = 0;
         loop {

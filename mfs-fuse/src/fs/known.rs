@@ -4,6 +4,7 @@
 //! Whether the asker may look, the kernel has decided before it asks, by the attributes and access control
 //! lists that were answered to it in the same system call.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -122,6 +123,7 @@ impl MountedFs {
             access: Access::Read,
             opener: Opener::Here(Box::new(OpenedHere::new(file, asker, attr))),
             listing: tokio::sync::Mutex::default(),
+            kept: OnceLock::new(),
         }))))
     }
 

@@ -1,5 +1,6 @@
 //! The mounted tree without a kernel: what happens when a node does not answer.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,6 +90,7 @@ impl Quiet {
             access: Access::ReadWrite,
             opener: Opener::AtHome(Caller::root()),
             listing: tokio::sync::Mutex::default(),
+            kept: OnceLock::new(),
         })));
         let asker = Asker { uid: 0, gid: 0, tid: 0 };
         Self { fs, request: Request::of(asker), ino, fh, _view: sender }

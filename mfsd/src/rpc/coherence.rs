@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use mfs::clock;
 use mfs::export::{Changed, Interest, LocalChanges};
-use mfs::lease::{Action, ChangeId, Event, Grace, Grantor, Reading, RecallId, Terms, Touch};
+use mfs::lease::{
+    Action, ChangeId, Event, Grace, Grantor, Growth, Lengths, Reading, RecallId, Terms, Told, Touch,
+};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
 use mfs::types::{InodeNo, Leases, SessionId};
@@ -39,6 +41,9 @@ struct Inner {
     /// The changes that are not admitted yet.
     waiting: HashMap<ChangeId, Delayed>,
     last_change: ChangeId,
+    lengths: Lengths,
+    /// What made a file longer, and is answered when all kernels have seen it.
+    growing: HashMap<Growth, Continuation>,
     /// The control streams of each session, the newest last. Weak: a stream ends with its last answer.
     streams: HashMap<SessionId, Streams>,
     /// Sessions that are to be ended.
@@ -133,6 +138,8 @@ impl Coherence {
                 patience: terms.patience,
                 waiting: HashMap::new(),
                 last_change: 0,
+                lengths: Lengths::new(terms.patience),
+                growing: HashMap::new(),
                 streams: HashMap::new(),
                 cut: Vec::new(),
             }),
@@ -152,6 +159,8 @@ impl Coherence {
         streams.outboxes.retain(|outbox| outbox.strong_count() > 0);
         streams.outboxes.push(outbox.downgrade());
         let (mut admitted, _) = inner.step(Event::Attached(session), None);
+        let told = inner.lengths.attach(session);
+        admitted.extend(inner.tell(told));
         drop(inner);
         admitted.drain(..).for_each(|go_on| go_on());
         true
@@ -170,6 +179,9 @@ impl Coherence {
     /// A session gives leases back.
     pub(super) fn returned(&self, session: SessionId, lease: ReturnLease) {
         m::SERVER_LEASES_RETURNED.add(lease.files.len() as u64);
+        if Lengths::is_recall(lease.recall) {
+            return self.tell(|lengths| lengths.seen(session, lease.recall));
+        }
         self.step(Event::Returned(session, lease.recall, lease.files));
     }
 
@@ -186,6 +198,7 @@ impl Coherence {
     /// Time has passed. The sessions that are to be ended: they did not return what they were asked for.
     pub(super) fn tick(&self) -> Vec<SessionId> {
         self.step(Event::Tick);
+        self.tell(|lengths| lengths.tick(clock::since_boot()));
         let mut inner = self.inner.lock();
         m::SERVER_LEASES.set(i64::try_from(inner.grantor.len()).unwrap_or(i64::MAX));
         m::SERVER_CHANGES_WAITING.set(i64::try_from(inner.waiting.len()).unwrap_or(i64::MAX));
@@ -203,6 +216,8 @@ impl Coherence {
         m::SERVER_LOCAL_CHANGES.add(others.len() as u64);
         if anything {
             self.step(Event::Overflowed);
+            let files = self.inner.lock().lengths.files();
+            files.into_iter().for_each(|ino| self.grew_unasked(ino));
         }
         if others.is_empty() && own.is_empty() {
             return;
@@ -214,6 +229,63 @@ impl Coherence {
             let unannounced = own.iter().filter(|changed| !announced(changed));
             Event::Noticed(others.iter().chain(unannounced).map(touch).collect())
         });
+        // After what is asked back, so that who looks does not look at what it remembers.
+        others.iter().filter(|changed| !changed.names).for_each(|c| self.grew_unasked(c.ino));
+    }
+
+    /// A session keeps pages of a file through one more open, if `new` says so.
+    pub(super) fn keep_length(&self, session: SessionId, new: impl FnOnce() -> Option<InodeNo>) {
+        let mut inner = self.inner.lock();
+        // Asked under the lock: an open that is being closed either is closed now, or lets go after this.
+        if let Some(ino) = new() {
+            inner.lengths.keep(session, ino);
+        }
+    }
+
+    /// A session has closed an open through which it kept pages of a file.
+    pub(super) fn let_length_go(&self, session: SessionId, ino: InodeNo) {
+        self.tell(|lengths| lengths.let_go(session, ino));
+    }
+
+    /// Whether kernels of other sessions must see when the file becomes longer.
+    pub(super) fn is_length_kept(&self, ino: InodeNo, session: SessionId) -> bool {
+        self.inner.lock().lengths.concern(ino, Some(session))
+    }
+
+    /// A session has made a file longer; `go_on` is called when all other kernels that keep pages of it have
+    /// seen that.
+    pub(super) fn grew(
+        &self,
+        ino: InodeNo,
+        session: SessionId,
+        go_on: impl FnOnce() + Send + 'static,
+    ) {
+        let mut inner = self.inner.lock();
+        let mut told = Vec::new();
+        let growth = inner.lengths.grow(clock::since_boot(), ino, Some(session), &mut told);
+        inner.growing.insert(growth, Box::new(go_on));
+        let seen = inner.tell(told);
+        drop(inner);
+        seen.into_iter().for_each(|go_on| go_on());
+    }
+
+    /// Somebody who asks nobody may have made a file longer.
+    fn grew_unasked(&self, ino: InodeNo) {
+        self.tell(|lengths| {
+            let mut told = Vec::new();
+            if lengths.concern(ino, None) {
+                lengths.grow(clock::since_boot(), ino, None, &mut told);
+            }
+            told
+        });
+    }
+
+    fn tell(&self, step: impl FnOnce(&mut Lengths) -> Vec<Told>) {
+        let mut inner = self.inner.lock();
+        let told = step(&mut inner.lengths);
+        let seen = inner.tell(told);
+        drop(inner);
+        seen.into_iter().for_each(|go_on| go_on());
     }
 
     /// A change that is not announced yet.
@@ -336,6 +408,7 @@ impl Coherence {
             inner.streams.remove(&session);
             event
         });
+        self.tell(|lengths| lengths.end(session));
     }
 
     fn step(&self, event: Event) {
@@ -353,11 +426,13 @@ impl Coherence {
 
 impl Interest for Coherence {
     fn in_file(&self, ino: InodeNo) -> bool {
-        !self.inner.lock().grantor.holders_of(ino).is_empty()
+        let inner = self.inner.lock();
+        !inner.grantor.holders_of(ino).is_empty() || inner.lengths.concern(ino, None)
     }
 
     fn in_anything(&self) -> bool {
-        !self.inner.lock().grantor.is_empty()
+        let inner = self.inner.lock();
+        !inner.grantor.is_empty() || !inner.lengths.is_empty()
     }
 }
 
@@ -385,6 +460,21 @@ impl Inner {
             }
         }
         (admitted, at_once)
+    }
+
+    /// Tells sessions what became longer. What goes on now, to be run without the lock.
+    fn tell(&mut self, told: Vec<Told>) -> SmallVec<[Continuation; 1]> {
+        let mut seen = SmallVec::new();
+        for told in told {
+            match told {
+                Told::Tell(session, id, ino) => {
+                    m::SERVER_RECALLS.add_one();
+                    self.recall(session, id, &[(ino, Leases::LENGTH)]);
+                }
+                Told::Seen(growth) => seen.extend(self.growing.remove(&growth)),
+            }
+        }
+        seen
     }
 
     /// Asks a session for leases over its newest stream. Without one it has forgotten them, and says so by

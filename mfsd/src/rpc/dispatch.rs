@@ -85,6 +85,7 @@ enum Executed {
 /// A session's open files as one execution sees them.
 struct OpensOf<'a, T: Tree> {
     session: &'a Session<T>,
+    coherence: &'a Coherence,
     tenant: Arc<T::Tenant>,
     /// The last number that was asked for and not found.
     unknown: Mutex<Option<OpenId>>,
@@ -359,10 +360,16 @@ impl<T: Tree> Job<T> {
             }
             _ => None,
         };
+        let growing = self.dispatch.begin_growing(&self.session, &self.effects());
         let (answer, leases) = self.attempt_telling(operation);
         // Before the answer: what comes after it finds the change done.
         drop(self.change.take());
         let dispatch = Arc::clone(&self.dispatch);
+        if let Some(ino) = growing.and_then(|growing| growing.grown(&answer)) {
+            let session = self.session.id;
+            let finish = move || self.finish_with(answer, leases, Executed::Yes);
+            return dispatch.coherence.grew(ino, session, finish);
+        }
         self.finish_with(answer, leases, Executed::Yes);
         dispatch.released(freed);
     }
@@ -415,15 +422,23 @@ impl<T: Tree> Job<T> {
                 "this session has ended: greet again",
             )));
         };
-        Ok(OpensOf { session: &self.session, tenant, unknown: Mutex::new(None) })
+        let (session, coherence) = (&self.session, &*self.dispatch.coherence);
+        Ok(OpensOf { session, coherence, tenant, unknown: Mutex::new(None) })
     }
 
     /// Notes which file was opened: locks that are waited for are queued by file.
     fn note(&self, answer: &Answer) {
         let (Ok(outcome), operation) = (answer, &self.operation) else { return };
         match (operation, outcome) {
-            (Operation::Open(Open { open, access, .. }), Outcome::Opened(opened))
-            | (Operation::Create(Create { open, access, .. }), Outcome::Opened(opened)) => {
+            (Operation::Open(Open { open, access, proof, .. }), Outcome::Opened(opened)) => {
+                let ino = opened.entry.attr.ino;
+                self.session.opens.lock().identify(*open, ino, access.writes());
+                // Of one that is opened again it is not known whether its client keeps pages.
+                if proof.is_some() && access.reads() {
+                    self.dispatch.keep_length(&self.session, *open);
+                }
+            }
+            (Operation::Create(Create { open, access, .. }), Outcome::Opened(opened)) => {
                 let ino = opened.entry.attr.ino;
                 self.session.opens.lock().identify(*open, ino, access.writes());
             }
@@ -561,6 +576,9 @@ impl<T: Tree> Opens<T> for OpensOf<'_, T> {
 
     fn forget(&self, id: OpenId) {
         let held = self.session.opens.lock().remove(id);
+        if let Some(ino) = held.as_ref().filter(|held| held.fills).and_then(|held| held.ino) {
+            self.coherence.let_length_go(self.session.id, ino);
+        }
         drop(held); // closed outside the lock
     }
 

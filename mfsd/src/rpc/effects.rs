@@ -45,6 +45,8 @@ pub(super) struct Effects<'a> {
     pub(super) looks: Option<(OpenId, Keeping)>,
     /// The open through which data may be written past this daemon from now on, until it is released.
     pub(super) writes_past: Option<OpenId>,
+    /// The file that it may make longer.
+    pub(super) lengthens: Option<Subject<'a>>,
 }
 
 /// What becomes of data that is read.
@@ -89,7 +91,8 @@ impl<'a> Effects<'a> {
             Operation::SetAttributes(op) => {
                 let file = subject(&op.file, op.open);
                 let changed = if op.set.size.is_some() { CONTENTS } else { ATTRIBUTES };
-                Self { changes: smallvec![(file, changed)], ..Self::of_file(file) }
+                let lengthens = op.set.size.map(|_| file);
+                Self { changes: smallvec![(file, changed)], lengthens, ..Self::of_file(file) }
             }
             Operation::ReadLink(op) => Self::of_file(Subject::File(&op.file)),
             Operation::MakeNode(op) => Self::making(&op.parent),
@@ -217,7 +220,8 @@ impl<'a> Effects<'a> {
     }
 
     fn of_data(open: OpenId) -> Self {
-        Self { changes: smallvec![(Subject::Open(open), CONTENTS)], ..Self::default() }
+        let file = Subject::Open(open);
+        Self { changes: smallvec![(file, CONTENTS)], lengthens: Some(file), ..Self::default() }
     }
 
     fn changing(directories: &[&'a FileId]) -> Self {

@@ -90,6 +90,10 @@ impl Tree for ExportTree {
         open.path()
     }
 
+    fn length_of(open: &OpenFile) -> Option<u64> {
+        open.length()
+    }
+
     fn locks(tenant: &Tenant, opens: &[OpenFile]) -> Vec<LockRecord> {
         let mut locks = tenant.range_locks();
         locks.extend(opens.iter().filter_map(OpenFile::flock_held));

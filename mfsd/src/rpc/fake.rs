@@ -226,6 +226,10 @@ impl Tree for FakeTree {
         None
     }
 
+    fn length_of(open: &FakeFile) -> Option<u64> {
+        Some(open.data.lock().len() as u64)
+    }
+
     fn locks(_tenant: &(), _opens: &[FakeFile]) -> Vec<LockRecord> {
         Vec::new()
     }

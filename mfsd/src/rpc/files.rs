@@ -251,7 +251,7 @@ impl<T: Tree> FilesService<T> {
     /// The features of the protocol that this node has.
     fn features(&self) -> u64 {
         if self.dispatch.tree.is_watchable() {
-            features::LEASES | features::LISTING_PARTS
+            features::LEASES | features::LISTING_PARTS | features::LENGTHS
         } else {
             0
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use mfs::lease::{ChangeId, Touch};
 use mfs::types::op::{Listing, Operation, Outcome};
-use mfs::types::{FileId, FileKind, InodeNo, Leases};
+use mfs::types::{FileId, FileKind, InodeNo, Leases, OpenId};
 
 use super::coherence::{ChangeHold, Coherence, ReadingHold};
 use super::dispatch::Dispatch;
@@ -28,6 +28,15 @@ pub(super) struct Filling<'a, T: Tree> {
     ino: InodeNo,
     /// Local changes of it are noticed as long as this is kept, or it is leased.
     watched: T::Watched,
+}
+
+/// A file that an operation may make longer, while others' kernels keep pages of it.
+pub(super) struct Growing<T: Tree> {
+    ino: InodeNo,
+    /// The open that it is done through, if it is.
+    open: Option<T::Open>,
+    /// How long it was.
+    length: u64,
 }
 
 /// A reading whose answer may be remembered.
@@ -89,6 +98,8 @@ impl<T: Tree> Dispatch<T> {
     ) -> Option<Filling<'_, T>> {
         let (open, _) = effects.looks?;
         let file = self.file(session, Subject::Open(open))?;
+        // Before the tree is looked at: what is longer than what is read now its kernel must be told.
+        self.keep_length(session, open);
         let reading = self.coherence.begin_reading();
         let watched = self.tree.watch(&[(&file, Some(FileKind::Regular))]);
         Some(Filling { reading, ino, watched })
@@ -109,6 +120,33 @@ impl<T: Tree> Dispatch<T> {
             reading.grant_data(session.id, fill, ino, || session.opens.lock().writes(ino));
         drop(watched);
         granted
+    }
+
+    /// Pages that are read through an open are kept from now on.
+    pub(super) fn keep_length(&self, session: &Session<T>, open: OpenId) {
+        if session.sees_lengths.load(Ordering::Acquire) {
+            self.coherence.keep_length(session.id, || session.opens.lock().fill(open));
+        }
+    }
+
+    /// Before an operation: the file that it may make longer, if that must be seen by others' kernels. May
+    /// block.
+    pub(super) fn begin_growing(
+        &self,
+        session: &Session<T>,
+        effects: &Effects<'_>,
+    ) -> Option<Growing<T>> {
+        let subject = effects.lengthens?;
+        let ino = self.number(session, subject)?;
+        if !self.coherence.is_length_kept(ino, session.id) {
+            return None;
+        }
+        let open = match subject {
+            Subject::Open(open) => session.opens.lock().find(open),
+            Subject::File(_) => None,
+        };
+        let length = open.as_ref().and_then(T::length_of).unwrap_or(0);
+        Some(Growing { ino, open, length })
     }
 
     /// The files that it changes by their names; on a thread that may block, while no other session
@@ -265,6 +303,20 @@ fn tell_parts(listing: &mut Listing, leased: &HashSet<InodeNo>, takes_parts: boo
         whole &= is_leased;
     }
     !leased.is_empty() && (whole || takes_parts)
+}
+
+// === impl Growing ===
+
+impl<T: Tree> Growing<T> {
+    /// The file, if it is longer now.
+    pub(super) fn grown(&self, answer: &Answer) -> Option<InodeNo> {
+        let length = match (&self.open, answer) {
+            (Some(open), _) => T::length_of(open),
+            (None, Ok(Outcome::Attr(attr))) => Some(attr.size),
+            (None, _) => None,
+        };
+        length.is_some_and(|length| length > self.length).then_some(self.ino)
+    }
 }
 
 // === impl WriteIntent ===

@@ -41,6 +41,8 @@ pub(super) struct Held<O> {
     pub(super) since: Instant,
     /// It is open for writing.
     writes: bool,
+    /// Its session keeps pages that were read through it.
+    pub(super) fills: bool,
     /// Its data may be written past this daemon while it is open.
     pub(super) writes_past: Option<ChangeHold>,
     /// Its share of the peer's open files.
@@ -94,8 +96,15 @@ impl<O: Clone> OpenTable<O> {
         match self.opens.remove(&id) {
             Some(State::Opening { released: false, permit, .. }) if !self.ended => {
                 let since = clock::now();
-                let (ino, writes, writes_past) = (None, false, None);
-                let held = Held { file, ino, since, writes, writes_past, _permit: permit };
+                let held = Held {
+                    file,
+                    ino: None,
+                    since,
+                    writes: false,
+                    fills: false,
+                    writes_past: None,
+                    _permit: permit,
+                };
                 self.opens.insert(id, State::Open(held));
                 Ok(())
             }
@@ -142,6 +151,17 @@ impl<O: Clone> OpenTable<O> {
             if writes {
                 *self.writers.entry(ino).or_default() += 1;
             }
+        }
+    }
+
+    /// Pages that are read through `id` are kept from now on. The number of the file, if that is new.
+    pub(super) fn fill(&mut self, id: OpenId) -> Option<InodeNo> {
+        match self.opens.get_mut(&id) {
+            Some(State::Open(held)) if !held.fills => {
+                held.fills = held.ino.is_some();
+                held.ino
+            }
+            _ => None,
         }
     }
 

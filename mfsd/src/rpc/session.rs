@@ -56,6 +56,8 @@ pub(super) struct Session<T: Tree> {
     pub(super) remembers: AtomicBool,
     /// It understands that a lease may concern some entries of a listing only.
     pub(super) takes_parts: AtomicBool,
+    /// It has its kernel look at what has become longer.
+    pub(super) sees_lengths: AtomicBool,
     _counted: Counted,
 }
 
@@ -101,6 +103,7 @@ impl<T: Tree> Session<T> {
             waits: Mutex::default(),
             remembers: AtomicBool::new(false),
             takes_parts: AtomicBool::new(false),
+            sees_lengths: AtomicBool::new(false),
             _counted: SERVER_SESSIONS.hold(),
         }
     }

@@ -88,6 +88,7 @@ impl<T: Tree> Conversation<T> {
         let (attachment, welcome) = self.service.greet(&self.peer, hello).await.map_err(Some)?;
         let remembers = control && welcome.features & features::LEASES != 0;
         let takes_parts = welcome.features & features::LISTING_PARTS != 0;
+        let sees_lengths = welcome.features & features::LENGTHS != 0;
         self.send(ServerMessage::Welcome(Box::new(welcome)));
         if control {
             let client = ledger::name_of(&attachment.session.owner);
@@ -96,6 +97,7 @@ impl<T: Tree> Conversation<T> {
         if remembers {
             let (session, outbox) = (&attachment.session, &self.outbox);
             session.takes_parts.store(takes_parts, Ordering::Release);
+            session.sees_lengths.store(sees_lengths, Ordering::Release);
             self.service.remember(session, &self.peer, outbox).await.map_err(Some)?;
         }
         Ok(attachment)

@@ -53,6 +53,9 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// Where the file of an open is now, as far as that is known. May block.
     fn path_of(open: &Self::Open) -> Option<PathBuf>;
 
+    /// How long the file is, if it is one that has a length. May block.
+    fn length_of(open: &Self::Open) -> Option<u64>;
+
     /// The locks that a session holds, through itself and through its opens.
     fn locks(tenant: &Self::Tenant, opens: &[Self::Open]) -> Vec<LockRecord>;
 

@@ -43,11 +43,33 @@ pub(super) struct Hand {
 pub(super) struct Actor {
     /// The directory, as the node's processes see it.
     pub(super) base: String,
-    /// Whether it may see names, attributes and mappings late: it looks through a mount at what a local
-    /// process of the home node changes beside it.
-    pub(super) late: bool,
+    /// What it may see late.
+    pub(super) late: Late,
     hand: Mutex<Hand>,
     maps: Mutex<Vec<Map>>,
+}
+
+/// What an actor may see late, as it looks through a mount at what is changed beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    /// Nothing.
+    Never,
+    /// What it has mapped.
+    Mappings,
+    /// Names and attributes, too.
+    All,
+}
+
+// === impl Late ===
+
+impl Late {
+    fn concerns(self, of: bounds::Of) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Mappings => of == bounds::Of::Mappings,
+            Self::All => true,
+        }
+    }
 }
 
 // === impl Hand ===
@@ -98,7 +120,7 @@ impl fmt::Debug for Actor {
 
 impl Actor {
     /// Gives a hand a place to work.
-    pub(super) fn new(hand: Hand, base: String, late: bool) -> Self {
+    pub(super) fn new(hand: Hand, base: String, late: Late) -> Self {
         Self { base, late, hand: Mutex::new(hand), maps: Mutex::default() }
     }
 
@@ -228,7 +250,7 @@ impl Actor {
         expected: T,
         look: impl Fn(&Self) -> T,
     ) {
-        if !self.late {
+        if !self.late.concerns(of) {
             assert_eq!(look(self), expected, "(left: seen) through {}", self.base);
             return;
         }

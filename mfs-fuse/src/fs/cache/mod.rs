@@ -94,6 +94,9 @@ impl LeaseKeeper for Cache {
         self.pages.lost(node);
         self.returns.write().insert(node, session.returns.clone());
         self.node(node).began(session);
+        if !session.is_resumed {
+            self.pages.look(node);
+        }
     }
 
     fn extended(&self, node: NodeId, now: Duration, sent: Duration) {
@@ -106,12 +109,15 @@ impl LeaseKeeper for Cache {
         self.node(node).recall(&recall.files);
         let returns = self.returns.read().get(&node).cloned();
         let given_back = recall.files.iter().filter_map(|(ino, leases)| {
-            let data = *leases & Leases::DATA;
-            let at_once = data.is_empty()
-                || returns.as_ref().is_none_or(|returns| {
-                    self.pages.recall((node, *ino), recall.id, data, returns)
-                });
-            let left = if at_once { *leases } else { *leases - data };
+            let (late, key) = (*leases & (Leases::DATA | Leases::LENGTH), (node, *ino));
+            let at_once = returns.as_ref().is_none_or(|returns| {
+                if late.contains(Leases::LENGTH) {
+                    self.pages.grew(key, recall.id, late, returns)
+                } else {
+                    late.is_empty() || self.pages.recall(key, recall.id, late, returns)
+                }
+            });
+            let left = if at_once { *leases } else { *leases - late };
             (!left.is_empty()).then_some((*ino, left))
         });
         given_back.collect()

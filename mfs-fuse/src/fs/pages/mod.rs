@@ -45,6 +45,9 @@ pub trait PageCache: Send + Sync + std::fmt::Debug {
     /// changed through a mapping are written back first. Blocks while READs and WRITEs of them are under
     /// way.
     fn drop_pages(&self, ino: InodeNo, from: u64, length: u64);
+
+    /// Has the kernel ask how long a file is. Blocks until it is answered.
+    fn see_length(&self, ino: InodeNo);
 }
 
 /// A file by its home and its number there.
@@ -58,6 +61,14 @@ pub struct Pages {
     turns: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
 }
 
+/// An open through which a file was read to be kept.
+#[derive(Debug)]
+#[must_use = "the kernel is not told of its length any more when this is dropped"]
+pub struct Kept {
+    pages: Arc<Pages>,
+    key: Key,
+}
+
 /// A READ that fills pages. Dropped without an end, it brought nothing under a lease.
 #[derive(Debug)]
 pub struct Filling {
@@ -66,6 +77,14 @@ pub struct Filling {
     fill: Fill,
     _turn: Option<tokio::sync::OwnedSemaphorePermit>,
     ended: bool,
+}
+
+// === impl Kept ===
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.pages.closed(self.key);
+    }
 }
 
 // === impl Pages ===
@@ -119,6 +138,60 @@ impl Pages {
         false
     }
 
+    /// A file is read to be kept through one more open, until that is dropped.
+    pub fn keep(self: &Arc<Self>, key: Key) -> Kept {
+        self.files.lock().entry(key).or_default().open();
+        Kept { pages: Arc::clone(self), key }
+    }
+
+    fn closed(&self, key: Key) {
+        let mut files = self.files.lock();
+        let Entry::Occupied(mut file) = files.entry(key) else { return };
+        file.get_mut().close();
+        if file.get().is_idle() {
+            file.remove();
+        }
+    }
+
+    /// The home says that a file has become longer. The kernel would refuse a load beyond the end that it
+    /// knows, so it is made to look. Whether that can be said at once; else it is over `returns`.
+    pub fn grew(
+        self: &Arc<Self>,
+        key: Key,
+        recall: u64,
+        leases: Leases,
+        returns: &Returns,
+    ) -> bool {
+        let Some(numbers) = self.files.lock().get(&key).map(FilePages::numbers) else {
+            return true;
+        };
+        let (pages, returns) = (Arc::clone(self), returns.clone());
+        apart(move || {
+            pages.see_lengths(&numbers);
+            returns.give_back(recall, vec![(key.1, leases)]);
+        });
+        false
+    }
+
+    /// Has the kernel look how long a node's files are of which it keeps pages: what it was not told while
+    /// the node did not know that it must.
+    pub fn look(self: &Arc<Self>, node: NodeId) {
+        let files = self.files.lock();
+        let of_node = files.iter().filter(|((home, _), _)| *home == node);
+        let numbers: Vec<_> = of_node.flat_map(|(_, file)| file.numbers()).collect();
+        drop(files);
+        if !numbers.is_empty() {
+            let pages = Arc::clone(self);
+            apart(move || pages.see_lengths(&numbers));
+        }
+    }
+
+    fn see_lengths(&self, numbers: &[InodeNo]) {
+        if let Some(kernel) = self.kernel.get() {
+            numbers.iter().for_each(|ino| kernel.see_length(*ino));
+        }
+    }
+
     /// Nothing of a node is leased any more.
     pub fn lost(self: &Arc<Self>, node: NodeId) {
         let mut files = self.files.lock();
@@ -154,11 +227,7 @@ impl Pages {
     /// Works on a file on a thread that may block, as long as there is something to do.
     fn work(self: &Arc<Self>, key: Key) {
         let pages = Arc::clone(self);
-        let work = move || while pages.take_step(key) {};
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(work)),
-            Err(_) => work(),
-        }
+        apart(move || while pages.take_step(key) {});
     }
 
     /// One step on a file; `false` if there is nothing to do now.
@@ -218,6 +287,14 @@ impl Pages {
         if works {
             self.work(filling.key);
         }
+    }
+}
+
+/// Runs `work` on a thread that may block.
+fn apart(work: impl FnOnce() + Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
     }
 }
 

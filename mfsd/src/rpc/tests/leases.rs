@@ -1,7 +1,7 @@
 //! Leases over real streams: granted with answers, asked back before a change is made.
 
 use mfs::lease::Touch;
-use mfs::types::op::{GetAttr, GetXattr, Opened, ReadDir, SetAttributes, Unlink};
+use mfs::types::op::{GetAttr, GetXattr, Opened, Read, ReadDir, Release, SetAttributes, Unlink};
 use mfs::types::{InodeNo, Leases, SetAttr, XattrName};
 use mfs::wire::{Recall, ReturnLease};
 
@@ -352,6 +352,57 @@ async fn a_daemon_that_starts_changes_nothing_before_those_of_the_last_one_have_
     let changed = writer.reply().await;
     assert_eq!((changed.id, mode_of(&changed)), (change.id, 0o600));
     assert_eq!(mode_of(&reader.told(get(FILE)).await), 0o600);
+}
+
+/// What a [`keeper`] holds.
+const KEPT: Leases = Leases::DATA_READ.union(Leases::ATTRIBUTES);
+
+/// A client that keeps a page of the file.
+async fn keeper(daemon: &Daemon) -> Client {
+    let sees = Hello { features: features::LEASES | features::LENGTHS, ..hello(None) };
+    let (mut keeper, _) = daemon.greeted_with(sees).await;
+    keeper.told(open(FILE, 1)).await;
+    let page = Read { open: id(1), offset: 0, size: 8, pages: true };
+    assert_eq!(keeper.told(page).await.leases, Leases::DATA_READ);
+    keeper
+}
+
+#[tokio::test]
+async fn who_makes_a_file_longer_is_answered_when_all_who_keep_pages_have_seen_it() {
+    let (daemon, ino) = daemon_with_file().await;
+    let mut keeper = keeper(&daemon).await;
+    let other = Hello { incarnation: Incarnation::FIRST.next(), ..hello(None) };
+    let (mut writer, _) = daemon.greeted_with(other).await;
+    writer.told(open(FILE, 1)).await;
+    let longer = writer.ask(write(1, b"longer"));
+    let data = keeper.recalled().await;
+    assert_eq!(data.files, [(ino, KEPT)]);
+    assert_eq!(daemon.tree.contents(FILE).as_deref(), Some(&b""[..]), "not before it is returned");
+    keeper.give_back(data);
+    let length = keeper.recalled().await;
+    assert_eq!(length.files, [(ino, Leases::LENGTH)]);
+    assert_eq!(daemon.tree.contents(FILE).as_deref(), Some(&b"longer"[..]));
+    // What does not make it longer is answered meanwhile.
+    let again = writer.ask(get(FILE));
+    assert_eq!(writer.reply().await.id, again.id);
+    keeper.give_back(length);
+    assert_eq!(writer.reply().await.id, longer.id);
+    // It still keeps the length, though it keeps no page any more.
+    writer.ask(write(1, b"still"));
+    let length = keeper.recalled().await;
+    keeper.give_back(length);
+    writer.reply().await;
+    keeper.told(Release { open: id(1) }).await;
+    writer.told(write(1, b"longer")).await;
+}
+
+#[tokio::test]
+async fn of_local_changes_those_who_keep_pages_are_told() {
+    let (daemon, ino) = daemon_with_file().await;
+    let mut keeper = keeper(&daemon).await;
+    daemon.tree.change_locally(FILE);
+    assert_eq!(keeper.recalled().await.files, [(ino, KEPT)]);
+    assert_eq!(keeper.recalled().await.files, [(ino, Leases::LENGTH)]);
 }
 
 #[tokio::test]

@@ -419,7 +419,7 @@ async fn versions_that_overlap_speak_the_highest_common_one() {
     };
     assert_eq!(
         (welcome.version, welcome.features),
-        (1, features::LEASES | features::LISTING_PARTS)
+        (1, features::LEASES | features::LISTING_PARTS | features::LENGTHS)
     );
 }
 

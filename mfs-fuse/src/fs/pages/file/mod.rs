@@ -51,6 +51,8 @@ pub(super) struct FilePages {
     granted_at: Duration,
     /// How often everything was lost.
     losses: u64,
+    /// The opens through which it was read to be kept.
+    opens: usize,
     /// READs under way, as they were numbered.
     fills: BTreeSet<FillNo>,
     /// The number of the last READ.
@@ -115,6 +117,7 @@ impl Default for FilePages {
             held: Leases::empty(),
             granted_at: Duration::ZERO,
             losses: 0,
+            opens: 0,
             fills: BTreeSet::new(),
             last_fill: 0,
             stale: Vec::new(),
@@ -214,6 +217,21 @@ impl FilePages {
         self.begin_work()
     }
 
+    /// It is read to be kept, through one more open.
+    pub(super) fn open(&mut self) {
+        self.opens += 1;
+    }
+
+    /// One of those opens is closed.
+    pub(super) fn close(&mut self) {
+        self.opens = self.opens.saturating_sub(1);
+    }
+
+    /// The numbers under which the kernel knows it.
+    pub(super) fn numbers(&self) -> Vec<InodeNo> {
+        self.numbers.clone()
+    }
+
     /// The leases are gone, and nothing need be returned. Whether somebody must begin to work on it.
     pub(super) fn lost(&mut self) -> bool {
         self.losses += 1;
@@ -279,6 +297,7 @@ impl FilePages {
     /// Whether nothing is known of it that matters.
     pub(super) fn is_idle(&self) -> bool {
         self.held.is_empty()
+            && self.opens == 0
             && self.fills.is_empty()
             && self.stale.is_empty()
             && self.phase == Phase::Kept
