@@ -9,6 +9,7 @@ mod contain;
 mod dispatch;
 mod flags;
 pub mod fs;
+pub mod guardian;
 mod lengths;
 pub mod mount;
 mod passthrough;

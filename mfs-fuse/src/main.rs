@@ -4,6 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if words.next().is_some_and(|name| name == mfs_fuse::guardian::NAME) {
+        return mfs_fuse::guardian::run(words.next());
+    }
     if let Ok(points) = std::env::var("MFS_FAIL")
         && let Err(sentence) = mfs::failpoint::arm(&points)
     {

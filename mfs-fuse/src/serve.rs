@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cluster::Follower;
 use crate::fs::pages::LOOK;
 use crate::fs::{MountedFs, Terms};
+use crate::guardian::Guardian;
 use crate::mount::MountConfig;
 use crate::session::{self, KernelMount, Place};
 
@@ -41,10 +42,11 @@ pub fn serve(config: MountConfig, ready: &mut dyn FnMut()) -> anyhow::Result<()>
         mountpoint: &config.mountpoint,
         flags: config.flags,
         backing_files: config.direct_access,
+        guarded: true,
     };
     let mount = KernelMount::begin(fs.clone(), &place, runtime.handle().clone())?;
     tracing::info!(mountpoint = %config.mountpoint.display(), "mounted");
-    runtime.spawn(look_at_leases(fs.clone()));
+    runtime.spawn(look_at_leases(fs.clone(), mount.guardian()));
     runtime.spawn(detach_on_signal(config.mountpoint.clone()));
     let (heard, first_word) = tokio::sync::oneshot::channel();
     runtime.spawn(Follower::new(fs.clone(), config.clone()).run(heard));
@@ -73,9 +75,12 @@ fn raise_descriptor_limit() {
 }
 
 /// What the kernel keeps on lease is let go in time, also when no node says anything any more.
-async fn look_at_leases(fs: Arc<MountedFs>) {
+async fn look_at_leases(fs: Arc<MountedFs>, guardian: Option<Arc<Guardian>>) {
     loop {
         tokio::time::sleep(LOOK).await;
+        if let Some(guardian) = &guardian {
+            guardian.beat(since_boot());
+        }
         fs.cache.look(since_boot());
     }
 }

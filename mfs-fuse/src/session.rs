@@ -18,6 +18,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use crate::contain::Contained;
 use crate::fs::MountedFs;
 use crate::fs::pages::PageCache;
+use crate::guardian::{Guardian, Table};
 use crate::lengths;
 use crate::passthrough::Passthrough;
 use crate::port::Port;
@@ -47,6 +48,8 @@ pub struct Place<'a> {
     pub flags: MountFlags,
     /// Whether local files may be given to the kernel as backing files (dfsa=1).
     pub backing_files: bool,
+    /// Whether the mount gets a guardian; the program must be able to be one.
+    pub guarded: bool,
 }
 
 /// A mount that answers. Dropping it leaves the mount and its threads alone.
@@ -54,6 +57,7 @@ pub struct Place<'a> {
 pub struct KernelMount {
     mountpoint: PathBuf,
     readers: JoinHandle<io::Result<()>>,
+    guardian: Option<Arc<Guardian>>,
 }
 
 /// Why there is no mount.
@@ -81,11 +85,12 @@ pub enum MountError {
     Threads(io::Error),
 }
 
-/// The kernel's page cache, through the device.
+/// The kernel's page cache, through the device; the guardian knows what is in it.
 #[derive(Debug)]
 struct KernelPages {
     notifier: fuser::Notifier,
     mountpoint: PathBuf,
+    kept: Option<Arc<Table>>,
 }
 
 // === impl KernelPages ===
@@ -105,6 +110,12 @@ impl PageCache for KernelPages {
     fn see_length(&self, ino: InodeNo) {
         if let Err(error) = lengths::look(&self.mountpoint, ino) {
             tracing::debug!(%ino, %error, "the kernel did not look how long a file is");
+        }
+    }
+
+    fn keeps(&self, ino: InodeNo, kept: bool) {
+        if let Some(table) = &self.kept {
+            table.set(ino, kept);
         }
     }
 }
@@ -128,17 +139,18 @@ impl KernelMount {
         };
         let pages = Arc::clone(&port.fs.cache.pages);
         let mountpoint = place.mountpoint.to_owned();
-        Self::of(port, place, |notifier| {
-            pages.serve(Box::new(KernelPages { notifier, mountpoint }));
+        Self::of(port, place, |notifier, guardian| {
+            let kept = guardian.map(Guardian::table);
+            pages.serve(Box::new(KernelPages { notifier, mountpoint, kept }));
         })
     }
 
     /// Mounts any file system; its panics are contained.
-    /// `notified` gets the way to tell the kernel what it does not ask for.
+    /// `notified` gets the way to tell the kernel what it does not ask for, and the guardian.
     pub(crate) fn of(
         inner: impl fuser::Filesystem,
         place: &Place<'_>,
-        notified: impl FnOnce(fuser::Notifier),
+        notified: impl FnOnce(fuser::Notifier, Option<&Guardian>),
     ) -> Result<Self, MountError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let device = rustix::fs::open("/dev/fuse", flags, Mode::empty())
@@ -155,17 +167,23 @@ impl KernelMount {
         let mut config = fuser::Config::default();
         config.n_threads = Some(readers);
         config.clone_fd = true;
+        let guardian = place.guarded.then(|| guardian(&device, place.mountpoint)).flatten();
         let session = Session::from_fd(Contained(inner), device, SessionACL::All, config)
             .map_err(MountError::Handshake)
             .map_err(detach)?;
         set_read_ahead(place.mountpoint);
-        notified(session.notifier());
+        notified(session.notifier(), guardian.as_deref());
         let readers = std::thread::Builder::new()
             .name("mfs-kernel".to_owned())
             .spawn(move || session.run())
             .map_err(MountError::Threads)
             .map_err(detach)?;
-        Ok(Self { mountpoint: place.mountpoint.to_owned(), readers })
+        Ok(Self { mountpoint: place.mountpoint.to_owned(), readers, guardian })
+    }
+
+    /// Who drops what is kept when this process cannot, if it could be started.
+    pub fn guardian(&self) -> Option<Arc<Guardian>> {
+        self.guardian.clone()
     }
 
     /// Waits until the mount is gone: unmounted, and the last process has left it.
@@ -188,6 +206,14 @@ pub fn detach(mountpoint: &Path) {
         // Busy, or gone already; the second is what was wanted.
         let _ = rustix::mount::unmount(mountpoint, UnmountFlags::DETACH);
     }
+}
+
+fn guardian(device: &OwnedFd, mountpoint: &Path) -> Option<Arc<Guardian>> {
+    let started = device.try_clone().and_then(|device| Guardian::start(device, mountpoint));
+    started
+        .inspect_err(|error| tracing::warn!(%error, "the mount has no guardian"))
+        .ok()
+        .map(Arc::new)
 }
 
 fn mount(device: &OwnedFd, place: &Place<'_>) -> Result<(), MountError> {

@@ -8,6 +8,7 @@ mod daemon_restart;
 mod features;
 mod figures;
 mod forming;
+mod frozen;
 mod held;
 mod mounting;
 mod name_space;

@@ -48,6 +48,9 @@ pub trait PageCache: Send + Sync + std::fmt::Debug {
 
     /// Has the kernel ask how long a file is. Blocks until it is answered.
     fn see_length(&self, ino: InodeNo);
+
+    /// Whether unchanged pages of a file are kept on lease from now on.
+    fn keeps(&self, ino: InodeNo, kept: bool);
 }
 
 /// A file by its home and its number there.
@@ -230,11 +233,20 @@ impl Pages {
         apart(move || while pages.take_step(key) {});
     }
 
+    /// Tells whoever drops pages when this process cannot.
+    fn note_kept(&self, file: &mut FilePages) {
+        if let (Some(kernel), Some((numbers, kept))) = (self.kernel.get(), file.newly_kept()) {
+            numbers.iter().for_each(|ino| kernel.keeps(*ino, kept));
+        }
+    }
+
     /// One step on a file; `false` if there is nothing to do now.
     fn take_step(&self, key: Key) -> bool {
         let mut files = self.files.lock();
         let Entry::Occupied(mut file) = files.entry(key) else { return false };
-        match file.get_mut().next(since_boot()) {
+        let step = file.get_mut().next(since_boot());
+        self.note_kept(file.get_mut());
+        match step {
             Step::Sleep(time) => {
                 drop(files);
                 #[allow(clippy::disallowed_methods)] // a thread of its own, for 2 ms at most
@@ -280,6 +292,7 @@ impl Pages {
         let mut files = self.files.lock();
         let Entry::Occupied(mut file) = files.entry(filling.key) else { return };
         let works = file.get_mut().end(since_boot(), &filling.fill, leases, data);
+        self.note_kept(file.get_mut());
         if !works && file.get().is_idle() {
             file.remove();
         }

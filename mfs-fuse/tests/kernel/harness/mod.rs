@@ -69,6 +69,7 @@ impl Mounted {
             mountpoint: &mountpoint,
             flags: MountFlags::NODEV,
             backing_files: data == Data::Passed,
+            guarded: false,
         };
         let mount = KernelMount::begin(Arc::clone(&fs), &place, runtime.handle().clone());
         Self { dir, mount: Some(mount.expect("a mount")), runtime: Some(runtime) }

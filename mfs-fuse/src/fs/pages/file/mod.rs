@@ -68,6 +68,8 @@ pub(super) struct FilePages {
     waiting: Vec<oneshot::Sender<()>>,
     /// Who waits until what READs up to this one have brought without a lease is gone.
     settling: Vec<(FillNo, oneshot::Sender<()>)>,
+    /// The numbers of which it was told that their pages are kept unchanged.
+    told: usize,
     /// Somebody does what [`FilePages::next`] says.
     worked_on: bool,
 }
@@ -126,6 +128,7 @@ impl Default for FilePages {
             recalls: Vec::new(),
             waiting: Vec::new(),
             settling: Vec::new(),
+            told: 0,
             worked_on: false,
         }
     }
@@ -292,6 +295,18 @@ impl FilePages {
     /// Whether data is held on lease.
     pub(super) fn is_leased(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// The numbers of which it is to be told that their pages are kept, or not any more. Pages that may have
+    /// been stored into are not meant: to drop them takes more than the kernel.
+    pub(super) fn newly_kept(&mut self) -> Option<(&[InodeNo], bool)> {
+        let kept = self.is_leased() && !self.held.contains(Leases::DATA_WRITE);
+        let before = std::mem::replace(&mut self.told, if kept { self.numbers.len() } else { 0 });
+        match (kept, before) {
+            (true, before) if before < self.numbers.len() => Some((&self.numbers[before..], true)),
+            (false, 1..) => Some((&self.numbers[..before], false)),
+            _ => None,
+        }
     }
 
     /// Whether nothing is known of it that matters.
