@@ -22,7 +22,7 @@ use crate::net::{Connector, Fate, Pulse};
 use crate::telemetry::metrics;
 use crate::types::op::Outcome;
 use crate::types::{Errno, NodeId, RequestId};
-use crate::wire::ClientMessage;
+use crate::wire::{ClientMessage, features};
 
 /// A connection without anything to do is cut after this.
 const IDLE: Duration = Duration::from_secs(60);
@@ -312,7 +312,8 @@ impl Driver {
     fn connect(&mut self, lane: Lane) {
         let Some(member) = self.member() else { return };
         self.generation += 1;
-        let hello = self.greeting.hello(lane, self.leases.features(), self.session.identity());
+        let features = self.leases.features() | features::REPLIES;
+        let hello = self.greeting.hello(lane, features, self.session.identity());
         let open = OpenLane::begin(
             Arc::clone(&self.connector),
             member,

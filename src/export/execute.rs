@@ -194,7 +194,12 @@ impl Export {
     }
 
     /// Opens under the session's id; a repeated request takes the place of the first.
-    fn open_kept(&self, caller: &Caller, open: &Open, opens: &dyn Opens) -> Result<Opened, Errno> {
+    pub(super) fn open_kept(
+        &self,
+        caller: &Caller,
+        open: &Open,
+        opens: &dyn Opens,
+    ) -> Result<Opened, Errno> {
         let file = self.open_file(caller, open, opens.tenant())?;
         let opened = file.opened()?;
         opens.keep(open.open, file)?;

@@ -24,6 +24,7 @@ use crate::types::op::{Entry, MAX_IO};
 use crate::types::{Caller, Capabilities, Errno, ExportId, FileId, NodeId};
 
 mod abilities;
+mod aftermath;
 mod attr;
 mod execute;
 mod fd_budget;

@@ -117,6 +117,8 @@ pub mod features {
     pub const LISTING_PARTS: u64 = 1 << 1;
     /// The client is told when a file has become longer of which it keeps pages.
     pub const LENGTHS: u64 = 1 << 2;
+    /// The server knows what became of once-only requests of sessions that ended with its last lifetime.
+    pub const REPLIES: u64 = 1 << 3;
 }
 
 // === impl Versions ===

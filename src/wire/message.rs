@@ -7,7 +7,7 @@ use mfs_proto::v1;
 use super::error::{Malformed, Problem, Undecodable};
 use super::{Hello, Recall, ReturnLease, Welcome};
 use crate::types::op::{Operation, Outcome};
-use crate::types::{Caller, Epoch, Errno, Leases, RequestId, Sequence, Slot, Verifier};
+use crate::types::{Caller, Epoch, Errno, Leases, RequestId, Sequence, SessionId, Slot, Verifier};
 
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Request {
     pub id: RequestId,
     /// Set exactly if the operation is once-only ([`Operation::is_once_only`]).
     pub once: Option<(Slot, Sequence)>,
+    /// Where a once-only request was sent first, if that was in a session which is over; few have it.
+    pub first: Option<Box<Origin>>,
     /// The epoch of the welcome.
     pub epoch: Epoch,
     /// On whose behalf, as the peer says.
@@ -41,6 +43,17 @@ pub struct Request {
     pub deadline: Option<Duration>,
     /// What to do.
     pub operation: Operation,
+}
+
+/// Where a once-only request was sent for the first time: tells it from all others of its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The session.
+    pub session: SessionId,
+    /// Its slot there.
+    pub slot: Slot,
+    /// Its place in the slot.
+    pub sequence: Sequence,
 }
 
 /// What a server sends.
@@ -146,6 +159,8 @@ protocol_codes! {
     UnknownExport,
     /// The server is stopping; nothing was done.
     Stopping,
+    /// Sent in a session that is over; nobody knows whether it was done.
+    OutcomeUnknown,
 }
 
 /// Longest sentence of a refusal, characters.
@@ -166,11 +181,24 @@ impl From<ClientMessage> for v1::Request {
                 Body::Renew(v1::Renew {})
             }
             ClientMessage::Goodbye => Body::Goodbye(v1::Goodbye {}),
-            ClientMessage::Request(Request { id, once, epoch, caller, deadline, operation }) => {
+            ClientMessage::Request(Request {
+                id,
+                once,
+                first,
+                epoch,
+                caller,
+                deadline,
+                operation,
+            }) => {
                 request.request_id = id.get();
                 if let Some((slot, sequence)) = once {
                     request.slot = slot.0;
                     request.sequence = sequence.get();
+                }
+                if let Some(first) = first {
+                    request.first_session = first.session.get();
+                    request.first_slot = first.slot.0;
+                    request.first_sequence = first.sequence.get();
                 }
                 request.epoch = epoch.get();
                 request.caller = Some(caller.into());
@@ -199,9 +227,11 @@ impl TryFrom<v1::Request> for ClientMessage {
             Body::Goodbye(v1::Goodbye {}) => Self::Goodbye,
             body => {
                 let operation = Operation::try_from(body)?;
+                let first = (request.first_session, request.first_slot, request.first_sequence);
                 Self::Request(Request {
                     id: id()?,
                     once: decode_once(&operation, request.slot, request.sequence)?,
+                    first: decode_first(&operation, first)?,
                     epoch: Epoch::new(request.epoch).ok_or(Malformed::missing("request.epoch"))?,
                     caller: request
                         .caller
@@ -236,6 +266,21 @@ fn decode_once(
         (true, None) => Err(Malformed::missing("request.sequence")),
         (false, None) => Ok(None),
         (false, Some(_)) => Err(Malformed::new("request.sequence", Problem::Contradiction)),
+    }
+}
+
+/// Where an operation was sent first: only of one that is once-only.
+fn decode_first(
+    operation: &Operation,
+    (session, slot, sequence): (u64, u32, u64),
+) -> Result<Option<Box<Origin>>, Malformed> {
+    let field = "request.first_session";
+    match (SessionId::new(session), Sequence::new(sequence)) {
+        (None, None) if slot == 0 => Ok(None),
+        (Some(session), Some(sequence)) if operation.is_once_only() => {
+            Ok(Some(Box::new(Origin { session, slot: Slot(slot), sequence })))
+        }
+        _ => Err(Malformed::new(field, Problem::Contradiction)),
     }
 }
 

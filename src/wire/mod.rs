@@ -17,7 +17,9 @@ mod value;
 pub use error::{Malformed, Problem, Undecodable};
 pub use greeting::{Hello, Purpose, VersionMismatch, Versions, Welcome, features};
 pub use lease::{Leased, MAX_LEASED, Recall, ReturnLease};
-pub use message::{ClientMessage, Failure, ProtocolCode, Refusal, Reply, Request, ServerMessage};
+pub use message::{
+    ClientMessage, Failure, Origin, ProtocolCode, Refusal, Reply, Request, ServerMessage,
+};
 
 pub use crate::types::op::MAX_IO;
 

@@ -23,27 +23,32 @@ fn stop_daemon(node: Node<'_>) {
 }
 
 /// What a loop of a test does while files beside it do not say otherwise.
-///
-/// A change whose reply was lost with the daemon may or may not have been done: its caller is told so by
-/// EIO. All others happened exactly once.
 fn python(body: &str) -> String {
-    let lines: String = body.lines().map(|line| format!("        {line}\n")).collect();
+    let lines: String = body.lines().map(|line| format!("    {line}\n")).collect();
     format!(
-        "import errno, os
+        "import os
 n = 0
-doubtful = []
 while not os.path.exists('/tmp/stop'):
-    try:
-{lines}    except OSError as e:
-        if e.errno != errno.EIO: raise
-        doubtful.append(n)
-    n += 1
-    open('/tmp/rounds', 'w').write(str(n))
-open('/tmp/doubtful', 'w').write(' '.join(map(str, doubtful)))"
+{lines}    n += 1
+    open('/tmp/rounds', 'w').write(str(n))"
     )
 }
 
-/// Runs the loop on n1 in a directory of n2, while mfsd of n2 is killed and started four times.
+/// How the daemons of a test end, one after the other: by a kill at any time, or at the how manieth time that
+/// a point is reached, by whatever operation (`mfs::failpoint`).
+const ENDS: [Option<&str>; 8] = [
+    None,
+    Some("applied@40=kill"),
+    Some("apply@33=kill"),
+    None,
+    Some("reply@57=kill"),
+    Some("applied@21=kill"),
+    Some("replied@48=kill"),
+    None,
+];
+
+/// Runs the loop on n1 in a directory of n2, while mfsd of n2 is killed and started again and again. The loop
+/// notices nothing of it.
 fn under_restarts(cluster: &Cluster, body: &str) {
     let (n1, n2) = (cluster.node(1), cluster.node(2));
     let mut worker = n1
@@ -53,64 +58,54 @@ fn under_restarts(cluster: &Cluster, body: &str) {
         .expect("mfs lab exec starts");
     let rounds =
         || n1.run("cat /tmp/rounds 2>/dev/null || echo 0").trim().parse::<u64>().unwrap_or(0);
-    for restart in 0..5 {
-        let before = rounds();
-        eventually("the worker goes on", Duration::from_secs(90), || {
-            assert!(
-                worker.try_wait().expect("it is a child").is_none(),
-                "restart {restart}: the worker ended"
-            );
-            rounds() > before + 5
+    let mut works_on = |wanted: &str, done: &dyn Fn() -> bool| {
+        eventually(wanted, Duration::from_secs(90), || {
+            assert!(worker.try_wait().expect("it is a child").is_none(), "the worker ended");
+            done()
         });
-        if restart < 4 {
-            n2.kill_daemon();
-            n2.start();
+    };
+    for end in ENDS {
+        let before = rounds();
+        works_on("the worker goes on", &|| rounds() > before + 5);
+        n2.kill_daemon();
+        if let Some(point) = end {
+            n2.start_failing(point);
+            works_on(point, &|| !n2.has_daemon());
         }
+        n2.start();
     }
+    let before = rounds();
+    works_on("the worker goes on", &|| rounds() > before + 5);
     n1.run("touch /tmp/stop");
     assert!(worker.wait().expect("it is a child").success(), "an operation was answered wrongly");
 }
 
-/// Appends must not happen twice: each line is there exactly once, in order.
+/// Appends, small and large, must not happen twice, and none is left out or torn: each line is there as often as
+/// it was written, in order.
 #[test]
 fn appends_happen_once() {
     let cluster = Setup::nodes(2).up();
     cluster.node(2).run("mkdir /data/d");
     let append = "if n == 0: fd = os.open('log', os.O_CREAT | os.O_WRONLY | os.O_APPEND)\n\
-                  os.write(fd, b'%d\\n' % n)";
+                  data = b'%07d\\n' % n * (1 if n % 8 else 100000)\n\
+                  assert os.write(fd, data) == len(data)";
     under_restarts(&cluster, append);
     let count: u64 = cluster.node(1).run("cat /tmp/rounds").parse().unwrap();
-    let doubtful = cluster.node(1).run("cat /tmp/doubtful");
-    let doubtful: Vec<_> = doubtful.split_whitespace().collect();
-    assert!(doubtful.len() <= 4, "one at most for each restart: {doubtful:?}");
-    let found = cluster.node(2).run("cat /data/d/log");
-    let mut found = found.lines().peekable();
-    for number in 0..count {
-        let line = number.to_string();
-        if found.next_if(|next| *next == line).is_none() {
-            assert!(doubtful.contains(&line.as_str()), "line {line} was acknowledged and is lost");
-        }
-    }
-    assert_eq!(found.next(), None, "a line is there twice or out of order");
+    let found = cluster.node(2).run("uniq -c /data/d/log | awk '{print $1, $2}'");
+    let wanted = (0..count).map(|n| format!("{} {n:07}", if n % 8 == 0 { 100_000 } else { 1 }));
+    assert_eq!(found.lines().collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
 }
 
 #[test]
 fn names_are_made_and_removed_once() {
     let cluster = Setup::nodes(2).up();
     cluster.node(2).run("mkdir /data/d");
-    // Each round has names of its own, so that a doubtful change of one does not meet the next.
-    let body = "f, m, h = 'f%d' % n, 'm%d' % n, 'h%d' % n\n\
-                os.close(os.open(f, os.O_CREAT | os.O_EXCL | os.O_WRONLY))\n\
-                os.mkdir(m); os.rename(f, m + '/g'); os.link(m + '/g', h)\n\
-                os.unlink(m + '/g'); os.unlink(h); os.rmdir(m)";
+    let body = "os.close(os.open('f', os.O_CREAT | os.O_EXCL | os.O_WRONLY))\n\
+                os.mkdir('m'); os.rename('f', 'm/g'); os.link('m/g', 'h'); os.symlink('h', 's')\n\
+                os.rename('h', 'i'); os.unlink('s'); os.mkfifo('s'); os.unlink('s')\n\
+                os.unlink('m/g'); os.truncate('i', n); os.unlink('i'); os.rmdir('m')";
     under_restarts(&cluster, body);
-    let doubtful = cluster.node(1).run("cat /tmp/doubtful");
-    let doubtful: Vec<_> = doubtful.split_whitespace().collect();
-    assert!(doubtful.len() <= 4, "one at most for each restart: {doubtful:?}");
-    for left in cluster.node(2).run("ls /data/d").lines() {
-        let round = left.trim_start_matches(['f', 'm', 'h']);
-        assert!(doubtful.contains(&round), "{left} is left of a round without an error");
-    }
+    assert_eq!(cluster.node(2).run("ls /data/d"), "");
 }
 
 #[test]

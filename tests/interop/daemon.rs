@@ -159,12 +159,11 @@ impl Conversation {
         self.next += 1;
         self.send(v1::Request {
             request_id,
-            slot: 0,
             sequence: if once { request_id } else { 0 },
             epoch: self.epoch,
             caller: Some(v1::Caller { capabilities: 0x7ff, umask: 0o22, ..Default::default() }),
-            deadline_ms: 0,
             body: Some(body),
+            ..Default::default()
         });
         let reply = self.receive().await.expect("an answer");
         assert_eq!(reply.request_id, request_id);

@@ -9,12 +9,11 @@ use mfs_proto::v1::request::Body;
 fn around(body: Body, once: bool) -> v1::Request {
     v1::Request {
         request_id: 1,
-        slot: 0,
         sequence: u64::from(once),
         epoch: 1,
         caller: Some(v1::Caller::from(Caller::user(1000, 1000, &[1000]))),
-        deadline_ms: 0,
         body: Some(body),
+        ..Default::default()
     }
 }
 
@@ -98,6 +97,17 @@ fn envelopes_that_lack_something() {
 fn slots_belong_to_once_only_operations_and_to_no_others() {
     names("request.sequence", around(Body::SetLock(set_lock()), false));
     names("request.sequence", v1::Request { sequence: 1, ..lookup(id(), b"name") });
+    let first = |session, slot, sequence, request| v1::Request {
+        first_session: session,
+        first_slot: slot,
+        first_sequence: sequence,
+        ..request
+    };
+    let lock = || around(Body::SetLock(set_lock()), true);
+    names("request.first_session", first(1, 1, 1, lookup(id(), b"name")));
+    names("request.first_session", first(1, 1, 0, lock()));
+    names("request.first_session", first(0, 1, 1, lock()));
+    names("request.first_session", first(0, 1, 0, lock()));
 }
 
 /// setfsuid(2) and chown(2) take the highest number for "no change": as a caller it would be root.

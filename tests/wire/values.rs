@@ -17,8 +17,8 @@ use mfs::types::{
     SetTime, SetXattrMode, Slot, StatFs, Timestamp, Verifier, XattrName,
 };
 use mfs::wire::{
-    ClientMessage, Failure, Hello, Leased, MAX_IO, ProtocolCode, Purpose, Recall, Refusal, Reply,
-    Request, ReturnLease, ServerMessage, Versions, Welcome,
+    ClientMessage, Failure, Hello, Leased, MAX_IO, Origin, ProtocolCode, Purpose, Recall, Refusal,
+    Reply, Request, ReturnLease, ServerMessage, Versions, Welcome,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -392,12 +392,17 @@ fn deadline() -> impl Strategy<Value = Option<Duration>> {
 
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     let once = (any::<u32>(), 1u64..);
-    (request_id(), once, epoch(), caller(), deadline(), operation()).prop_map(
-        |(id, (slot, sequence), epoch, caller, deadline, operation)| Request {
+    let first = option::of((session(), any::<u32>(), 1u64..));
+    (request_id(), once, first, epoch(), caller(), deadline(), operation()).prop_map(
+        |(id, (slot, sequence), first, epoch, caller, deadline, operation)| Request {
             id,
             once: Sequence::new(sequence)
                 .filter(|_| operation.is_once_only())
                 .map(|sequence| (Slot(slot), sequence)),
+            first: first.filter(|_| operation.is_once_only()).and_then(|(session, slot, place)| {
+                let sequence = Sequence::new(place)?;
+                Some(Box::new(Origin { session, slot: Slot(slot), sequence }))
+            }),
             epoch,
             caller,
             deadline,

@@ -33,6 +33,9 @@ const LEASE_TERM: Duration = Duration::from_secs(10);
 /// Who may hold leases, in the runtime directory.
 const LEDGER: &str = "leases";
 
+/// What is executed only once, in the runtime directory.
+const INTENTS: &str = "intents";
+
 /// Descriptors that all sessions of one peer may hold.
 const DESCRIPTORS_PER_PEER: usize = 65_536;
 
@@ -100,6 +103,7 @@ pub(super) fn files(
         lease_term: LEASE_TERM,
         limits: Limits::default(),
         ledger: Some(runtime.join(LEDGER)),
+        intents: Some(runtime.join(INTENTS)),
     };
     let tree = ExportTree::new(export, Pool::new(Pool::USUAL_THREADS), DESCRIPTORS_PER_PEER);
     let trust = move |peer: &_| node.upgrade().is_some_and(|node| node.trusts_root_of(peer));

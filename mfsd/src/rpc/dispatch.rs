@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use mfs::clock;
 use mfs::failpoint::{self, Point};
-use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
 use mfs::types::op::{Create, LockKind, Open, Operation, Outcome, SetLock};
 use mfs::types::{Caller, Epoch, Errno, InodeNo, Leases, OpenId, RequestId, Slot, Verifier};
@@ -20,7 +19,9 @@ use super::effects::Effects;
 use super::leasing::WriteIntent;
 use super::limits::Limits;
 use super::lock_waiters::{LockWaiters, Waiter};
+use super::once::{Answered, Named, Once};
 use super::open_table::Opening;
+use super::opens_of::OpensOf;
 use super::reply_cache::Begun;
 use super::run::{Answer, Responder, Run};
 use super::session::{Ended, Session};
@@ -34,6 +35,7 @@ pub(super) struct Dispatch<T: Tree> {
     pub(super) limits: Limits,
     pub(super) coherence: Arc<Coherence>,
     pub(super) locks: LockWaiters,
+    pub(super) once: Once,
     /// All locks are going to be tried: asking once more changes nothing.
     pub(super) sweeping: AtomicBool,
 }
@@ -44,6 +46,8 @@ struct Job<T: Tree> {
     session: Arc<Session<T>>,
     caller: Caller,
     operation: Operation,
+    /// Under which name it is noted, if it may be executed only once.
+    named: Option<Named>,
     /// When the client stops waiting.
     until: Option<Instant>,
     sink: Sink,
@@ -82,15 +86,6 @@ enum Executed {
     No,
 }
 
-/// A session's open files as one execution sees them.
-struct OpensOf<'a, T: Tree> {
-    session: &'a Session<T>,
-    coherence: &'a Coherence,
-    tenant: Arc<T::Tenant>,
-    /// The last number that was asked for and not found.
-    unknown: Mutex<Option<OpenId>>,
-}
-
 // === impl Dispatch ===
 
 impl<T: Tree> Dispatch<T> {
@@ -112,6 +107,7 @@ impl<T: Tree> Dispatch<T> {
             ));
         }
         let until = request.deadline.map(|left| clock::now() + left);
+        let named = Named::of(session, &request);
         let mut operation = request.operation;
         let Some(sink) = enter(session, &mut operation, request.once, responder) else { return };
         let given_up = match &operation {
@@ -126,6 +122,7 @@ impl<T: Tree> Dispatch<T> {
             session: Arc::clone(session),
             caller: self.tree.vouch(request.caller, trust_root),
             operation,
+            named,
             until,
             sink,
             given_up,
@@ -162,6 +159,7 @@ impl<T: Tree> Dispatch<T> {
     /// Closes what a session owned.
     pub(super) fn close(self: &Arc<Self>, session: &Session<T>) {
         let Ended { opens, tenant } = session.end();
+        self.once.intents.end(session.id, &session.owner);
         let dispatch = Arc::clone(self);
         self.tree.spawn(Box::new(move || {
             let files: Vec<_> = opens.iter().filter_map(|held| held.ino).collect();
@@ -379,7 +377,13 @@ impl<T: Tree> Job<T> {
         let (dispatch, session, effects) = (&self.dispatch, &self.session, self.effects());
         let mut telling = dispatch.begin_telling(session, &effects);
         let filling = self.fill.and_then(|ino| dispatch.begin_filling(session, &effects, ino));
-        let mut answer = self.attempt(operation);
+        let mut answer = match self.attempt(operation) {
+            Answered::Now(answer) => answer,
+            Answered::Before(answer) => {
+                telling = None;
+                answer
+            }
+        };
         self.note(&answer);
         if answer.is_ok() {
             drop(dispatch.keep_changing(session, &effects));
@@ -411,19 +415,24 @@ impl<T: Tree> Job<T> {
         self.finish(answer, Executed::Yes);
     }
 
-    fn attempt(&self, operation: Operation) -> Answer {
-        self.dispatch.execute(&self.caller, operation, &self.opens()?)
+    fn attempt(&self, operation: Operation) -> Answered {
+        let (dispatch, caller) = (&self.dispatch, &self.caller);
+        let opens = match self.opens() {
+            Ok(opens) => opens,
+            Err(failure) => return Answered::Now(Err(failure)),
+        };
+        let execute = |operation| dispatch.execute(caller, operation, &opens);
+        match self.named {
+            None => Answered::Now(execute(operation)),
+            Some(named) => {
+                let (owner, asked) = (&self.session.owner, (caller, operation));
+                dispatch.once.attempt(dispatch, (owner, named), asked, &opens, execute)
+            }
+        }
     }
 
     fn opens(&self) -> Result<OpensOf<'_, T>, Failure> {
-        let Some(tenant) = self.session.tenant.lock().clone() else {
-            return Err(Failure::Protocol(Refusal::new(
-                ProtocolCode::UnknownSession,
-                "this session has ended: greet again",
-            )));
-        };
-        let (session, coherence) = (&self.session, &*self.dispatch.coherence);
-        Ok(OpensOf { session, coherence, tenant, unknown: Mutex::new(None) })
+        OpensOf::new(&self.session, &self.dispatch.coherence)
     }
 
     /// Notes which file was opened: locks that are waited for are queued by file.
@@ -463,7 +472,8 @@ impl<T: Tree> Job<T> {
     }
 
     fn attempt_lock(&self, lock: &SetLock) -> Answer {
-        self.attempt(SetLock { wait: false, ..lock.clone() }.into())
+        let lock = SetLock { wait: false, ..lock.clone() };
+        self.dispatch.execute(&self.caller, lock.into(), &self.opens()?)
     }
 
     /// Queues for a lock that is held.
@@ -541,48 +551,5 @@ impl Sink {
         if let Some((_, run)) = self.opening {
             run.finish(answer, leases);
         }
-    }
-}
-
-// === impl OpensOf ===
-
-impl<T: Tree> OpensOf<'_, T> {
-    /// What to answer for an error: EBADF of a number that was not found is none of the file system's.
-    fn failure(&self, errno: Errno) -> Failure {
-        match *self.unknown.lock() {
-            Some(id) if errno == Errno::BadF => Failure::Protocol(Refusal::new(
-                ProtocolCode::UnknownOpen,
-                format!("this session has no open file {id}: open it again by its file id"),
-            )),
-            _ => Failure::File(errno),
-        }
-    }
-}
-
-impl<T: Tree> Opens<T> for OpensOf<'_, T> {
-    fn find(&self, id: OpenId) -> Option<T::Open> {
-        let found = self.session.opens.lock().find(id);
-        if found.is_none() {
-            *self.unknown.lock() = Some(id);
-        }
-        found
-    }
-
-    fn keep(&self, id: OpenId, file: T::Open) -> Result<(), Errno> {
-        // A file that is not taken is closed here, outside the lock.
-        let refused = self.session.opens.lock().add(id, file);
-        refused.map_err(|_file| Errno::Stale)
-    }
-
-    fn forget(&self, id: OpenId) {
-        let held = self.session.opens.lock().remove(id);
-        if let Some(ino) = held.as_ref().filter(|held| held.fills).and_then(|held| held.ino) {
-            self.coherence.let_length_go(self.session.id, ino);
-        }
-        drop(held); // closed outside the lock
-    }
-
-    fn tenant(&self) -> &Arc<T::Tenant> {
-        &self.tenant
     }
 }

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mfs::export;
 use mfs::export::{Export, Interest, LocalChanges, LockRecord, OpenFile, Pool, Tenant, Watched};
 use mfs::telemetry::metrics as m;
-use mfs::types::op::{Entry, Opened, Operation, Outcome};
-use mfs::types::{Access, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId};
+use mfs::types::op::{Create, Entry, Opened, Operation, Outcome};
+use mfs::types::{
+    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId,
+};
 
 use super::tree::{Opens, Tree};
 
@@ -136,6 +139,44 @@ impl Tree for ExportTree {
             m::SERVER_FILES_WATCHED.set(i64::try_from(watched).unwrap_or(i64::MAX));
             export.release_idle(MOUNT_IDLE);
         });
+    }
+
+    fn appends(open: &OpenFile) -> bool {
+        open.appends()
+    }
+
+    fn size_of(open: &OpenFile) -> Result<u64, Errno> {
+        open.attr().map(|attr| attr.size)
+    }
+
+    fn entry_of_name(&self, parent: &FileId, name: &FileName) -> Result<Option<Entry>, Errno> {
+        self.export.entry_of_name(parent, name)
+    }
+
+    fn attr_of(&self, file: &FileId) -> Result<Attr, Errno> {
+        self.export.attr_of(file)
+    }
+
+    fn target_of(&self, file: &FileId) -> Result<Bytes, Errno> {
+        self.export.target_of(file)
+    }
+
+    fn bytes_of(&self, file: &FileId, offset: u64, limit: usize) -> Result<Vec<u8>, Errno> {
+        self.export.bytes_of(file, offset, limit)
+    }
+
+    fn cut_off(&self, file: &FileId, size: u64) -> Result<(), Errno> {
+        self.export.cut_off(file, size)
+    }
+
+    fn take_up(
+        &self,
+        caller: &Caller,
+        create: &Create,
+        file: &FileId,
+        opens: &dyn Opens<Self>,
+    ) -> Result<Opened, Errno> {
+        self.export.take_up(caller, create, file, &Seen(opens))
     }
 
     fn spawn(&self, job: Box<dyn FnOnce() + Send>) {

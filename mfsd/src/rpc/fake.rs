@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mfs::export::{Changed, LocalChanges, LockRecord};
 use mfs::sync::{Condvar, Mutex};
 use mfs::types::op::{
-    DirEntry, Entry, Listing, LockKind, Opened, Operation, Outcome, ReadData, Written,
+    Create, DirEntry, Entry, Listing, LockKind, Opened, Operation, Outcome, ReadData, Written,
 };
 use mfs::types::{
     Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, LockOwner, NodeId, OpenId,
@@ -75,6 +75,13 @@ impl FakeTree {
     pub(crate) fn let_slow_ones_go(&self) {
         *self.0.gate.lock() = true;
         self.0.opened.notify_all();
+    }
+
+    /// Makes a file with these contents, or gives it these.
+    pub(crate) fn make(&self, name: &'static [u8], contents: &[u8]) -> FileId {
+        let (entry, file) = self.entry(&Bytes::from_static(name), true).expect("a good name");
+        *file.data.lock() = contents.to_vec();
+        entry.file
     }
 
     /// The contents of a file.
@@ -339,6 +346,55 @@ impl Tree for FakeTree {
 
     fn opened(&self, file: &FakeFile) -> Result<Opened, Errno> {
         Ok(opened(self.entry(&file.name, false)?.0))
+    }
+
+    fn appends(_open: &FakeFile) -> bool {
+        true
+    }
+
+    fn size_of(open: &FakeFile) -> Result<u64, Errno> {
+        Ok(open.data.lock().len() as u64)
+    }
+
+    fn entry_of_name(&self, _parent: &FileId, name: &FileName) -> Result<Option<Entry>, Errno> {
+        if self.0.files.lock().contains_key(name.as_bytes()) {
+            return self.entry(name.as_bytes(), false).map(|(entry, _)| Some(entry));
+        }
+        Ok(None)
+    }
+
+    fn attr_of(&self, file: &FileId) -> Result<Attr, Errno> {
+        let (_, found) = self.entry(file.as_bytes(), false)?;
+        let size = found.data.lock().len() as u64;
+        Ok(Attr { size, ..attr(&found) })
+    }
+
+    fn target_of(&self, _file: &FileId) -> Result<Bytes, Errno> {
+        Err(Errno::Inval)
+    }
+
+    fn bytes_of(&self, file: &FileId, offset: u64, limit: usize) -> Result<Vec<u8>, Errno> {
+        let (_, found) = self.entry(file.as_bytes(), false)?;
+        let bytes = found.data.lock();
+        Ok(bytes.iter().copied().skip(offset as usize).take(limit).collect())
+    }
+
+    fn cut_off(&self, file: &FileId, size: u64) -> Result<(), Errno> {
+        let (_, found) = self.entry(file.as_bytes(), false)?;
+        found.data.lock().truncate(size as usize);
+        Ok(())
+    }
+
+    fn take_up(
+        &self,
+        _caller: &Caller,
+        create: &Create,
+        file: &FileId,
+        opens: &dyn Opens<Self>,
+    ) -> Result<Opened, Errno> {
+        let (entry, file) = self.entry(file.as_bytes(), false)?;
+        opens.keep(create.open, file)?;
+        Ok(opened(entry))
     }
 
     fn spawn(&self, job: Box<dyn FnOnce() + Send>) {

@@ -27,9 +27,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::coherence::Coherence;
 use super::dispatch::Dispatch;
 use super::instance::Instance;
+use super::intents::Intents;
 use super::ledger::{self, Ledger};
 use super::limits::Limits;
 use super::lock_waiters::LockWaiters;
+use super::once::Once;
 use super::run::{Outbox, Outgoing, Permits};
 use super::session::{Owner, Session};
 use super::session_table::{Attachment, SessionTable};
@@ -66,6 +68,8 @@ pub(crate) struct FilesSettings {
     pub(crate) limits: Limits,
     /// Where to write down who may hold leases, for the next lifetime.
     pub(crate) ledger: Option<PathBuf>,
+    /// Where to note what is executed only once.
+    pub(crate) intents: Option<PathBuf>,
 }
 
 /// Whether a peer's root is root here, too. Asked for each stream.
@@ -93,6 +97,7 @@ impl<T: Tree> FilesService<T> {
         let FilesSettings { instance, lease_term, limits, .. } = settings;
         let (ledger, grace) =
             Ledger::open(settings.ledger.clone(), clock::since_boot(), lease_term);
+        let intents = Intents::open(settings.intents.as_deref(), instance.verifier, &tree);
         let terms = Terms {
             term: lease_term,
             patience: limits.patience,
@@ -110,6 +115,7 @@ impl<T: Tree> FilesService<T> {
                 limits,
                 coherence: Coherence::new(terms, grace),
                 locks: LockWaiters::default(),
+                once: Once::new(intents),
                 sweeping: AtomicBool::new(false),
             }),
             stop: CancellationToken::new(),
@@ -226,6 +232,9 @@ impl<T: Tree> FilesService<T> {
             self.dispatch.coherence.cut(evicted.id);
             self.dispatch.close(&evicted);
         }
+        if !attachment.resumed {
+            self.dispatch.once.intents.begin(attachment.session.id, owner);
+        }
         let FilesSettings { node, name, number, instance, lease_term, limits, .. } = &self.settings;
         let welcome = Welcome {
             version,
@@ -250,11 +259,12 @@ impl<T: Tree> FilesService<T> {
 
     /// The features of the protocol that this node has.
     fn features(&self) -> u64 {
-        if self.dispatch.tree.is_watchable() {
+        let leases = if self.dispatch.tree.is_watchable() {
             features::LEASES | features::LISTING_PARTS | features::LENGTHS
         } else {
             0
-        }
+        };
+        leases | if self.dispatch.once.intents.is_kept() { features::REPLIES } else { 0 }
     }
 
     /// Lets a client be granted leases, whose session has been welcomed over a control stream: recalls go

@@ -4,11 +4,13 @@
 //! goes from there to the transport. Sessions own open files, locks and the replies of once-only requests;
 //! the tree itself is `mfs::export`. Not here: who a peer is (`crate::peer`), and what an operation does.
 //!
-//! Lock order; none of these is held while the tree executes something:
+//! Lock order; none of these but the first is held while the tree executes something:
+//!   Once::appends, one for each file                     (while something is appended)
 //!   SessionTable::inner
 //!     Session::replies, Session::opens, Session::waits   (never two at once)
 //!       Run::state
 //!   Lane::inner, Dispatch::sweeping                      (leaves)
+//!   Intents::inner                                       (a leaf)
 //!   Ledger::names                                        (a leaf; files are written under it)
 //!   LockWaiters::queues                                  (never with any other)
 //!   Coherence::noticing                                  (what was admitted may run under it)
@@ -23,13 +25,16 @@ mod fake;
 mod files;
 mod holdings;
 mod instance;
+mod intents;
 mod lane;
 mod leasing;
 mod ledger;
 mod limits;
 mod lock_waiters;
 mod lock_waits;
+mod once;
 mod open_table;
+mod opens_of;
 #[cfg(test)]
 mod peers_tests;
 mod reply_cache;

@@ -90,6 +90,7 @@ impl Running {
             lease_term: Duration::from_secs(10),
             limits: Limits::default(),
             ledger: None,
+            intents: None,
         };
         let tree = ExportTree::new(export.clone(), pool.clone(), 500);
         let service = FilesService::new(settings, tree, Box::new(|_| true));

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mfs::export::{Interest, LocalChanges, LockRecord};
-use mfs::types::op::{Entry, Opened, Operation, Outcome};
-use mfs::types::{Access, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId};
+use mfs::types::op::{Create, Entry, Opened, Operation, Outcome};
+use mfs::types::{
+    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId,
+};
 
 /// A tree that executes operations; `mfs::export` in the daemon, something simpler in tests. All but
 /// `vouch`, `spawn`, `number_of`, `covers` and `is_watchable` may block.
@@ -89,6 +92,37 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// Lets go of what nothing uses, and watches no more than there is interest in; called every few seconds.
     /// Does not block.
     fn rest(&self, _interest: Arc<dyn Interest>) {}
+
+    /// Whether every write through an open goes to the end of the file.
+    fn appends(open: &Self::Open) -> bool;
+
+    /// How long an open file is.
+    fn size_of(open: &Self::Open) -> Result<u64, Errno>;
+
+    /// The file that has a name, if there is one. Whoever asks: as all that follows, it is for finding out
+    /// what the daemon before this one did.
+    fn entry_of_name(&self, parent: &FileId, name: &FileName) -> Result<Option<Entry>, Errno>;
+
+    /// The attributes of a file.
+    fn attr_of(&self, file: &FileId) -> Result<Attr, Errno>;
+
+    /// What a symbolic link says.
+    fn target_of(&self, file: &FileId) -> Result<Bytes, Errno>;
+
+    /// The bytes of a file from `offset` on, `limit` at most.
+    fn bytes_of(&self, file: &FileId, offset: u64, limit: usize) -> Result<Vec<u8>, Errno>;
+
+    /// Cuts a file off.
+    fn cut_off(&self, file: &FileId, size: u64) -> Result<(), Errno>;
+
+    /// Opens, under the number that `create` wants, the file that it has made before.
+    fn take_up(
+        &self,
+        caller: &Caller,
+        create: &Create,
+        file: &FileId,
+        opens: &dyn Opens<Self>,
+    ) -> Result<Opened, Errno>;
 
     /// Runs `job` on a thread that may block. Does not wait.
     fn spawn(&self, job: Box<dyn FnOnce() + Send>);

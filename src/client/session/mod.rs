@@ -9,8 +9,9 @@
 //! * Every request submitted is answered exactly once, unless its caller gave it up.
 //! * Within a session, an operation that may be executed only once is executed at most once, however
 //!   often connections break: a repeat carries the same slot and sequence number.
-//! * In a new session an operation whose outcome is unknown and that may not be repeated is answered EIO;
-//!   everything else goes on.
+//! * In a new session an operation whose outcome is unknown and that may not be repeated is sent again with
+//!   the name that it had first, so that a server which knows what became of it says so. Where nobody
+//!   knows, its caller is answered EIO; everything else goes on.
 //! * What the server holds for a caller who gave up (an open, a lock) is given back.
 
 mod callers;
@@ -38,7 +39,7 @@ use self::slots::Slots;
 use crate::client::Answered;
 use crate::types::op::{Operation, Outcome};
 use crate::types::{Caller, Epoch, Errno, OpenId, RequestId, SessionId, Verifier};
-use crate::wire::{Refusal, Reply, Request, Welcome};
+use crate::wire::{Refusal, Reply, Request, Welcome, features};
 
 pub use crate::wire::Purpose as Lane;
 
@@ -300,6 +301,11 @@ impl Session {
             State::New => None,
             State::Reclaiming(welcome) | State::Ready(welcome) => Some(welcome),
         }
+    }
+
+    /// Whether the server can say what became of requests of the session before.
+    fn knows_replies(&self) -> bool {
+        self.welcome().is_some_and(|welcome| welcome.features & features::REPLIES != 0)
     }
 
     /// Whether a connection is up, and greeted.

@@ -78,7 +78,7 @@ pub(crate) fn opens_of(operation: &Operation) -> impl Iterator<Item = OpenId> + 
 /// Whether an operation of which nobody knows if it was done may be done (again): its second execution
 /// brings the state, and the answer, that its only one would have brought. `appends` says whether an
 /// open has O_APPEND.
-pub(super) fn may_repeat(operation: &Operation, appends: impl Fn(OpenId) -> bool) -> bool {
+pub(crate) fn may_repeat(operation: &Operation, appends: impl Fn(OpenId) -> bool) -> bool {
     match operation {
         // Positions are absolute, unless the end of the file decides.
         Operation::Write(o) => !appends(o.open),

@@ -66,11 +66,11 @@ impl Session {
         self.set_up(Lane::Control, true);
         self.check_verifier(welcome.verifier, out);
         self.slots.reset(welcome.slots);
+        self.state = State::Reclaiming(welcome);
         for id in self.requests.ids() {
             self.carry_over(id, out);
         }
         out.push(Action::Note(Note::Begun { opens: self.opens.len() }));
-        self.state = State::Reclaiming(welcome);
         for open in self.opens.ids() {
             if !matches!(self.opens.state(open), Some(OpenState::Lost(_))) {
                 self.opens.set_state(open, OpenState::Live);
@@ -90,7 +90,8 @@ impl Session {
             Role::Call { .. } if item.sent.is_none() => {}
             Role::Call { .. } => {
                 let Ask::Operation(operation) = &item.ask else { return };
-                if nature::may_repeat(operation, |open| self.opens.appends(open)) {
+                let told = item.first.is_some() && self.knows_replies();
+                if told || nature::may_repeat(operation, |open| self.opens.appends(open)) {
                     self.requests.requeue(id);
                 } else {
                     out.push(Action::Note(Note::Unknown(operation.name())));

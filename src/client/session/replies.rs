@@ -97,6 +97,10 @@ impl Session {
                     }
                 }
             }
+            ProtocolCode::OutcomeUnknown => {
+                out.push(Action::Note(Note::Unknown(name)));
+                self.settle(id, Err(Errno::Io), Leases::empty(), out);
+            }
             code => {
                 out.push(Action::Note(Note::Refused(name, refusal)));
                 self.settle(id, Err(errno_of(code)), Leases::empty(), out);
@@ -115,6 +119,11 @@ impl Session {
         }
         if let Some((slot, _)) = item.sent.and_then(|sent| sent.once) {
             self.slots.give_back(slot);
+        }
+        // What was never executed under this name has none; of an earlier one that is not known.
+        let session = self.welcome().map(|welcome| welcome.session);
+        if let Some(item) = self.requests.get_mut(id) {
+            item.first = item.first.filter(|first| Some(first.session) != session);
         }
         self.requests.requeue(id);
     }
@@ -142,6 +151,7 @@ const fn errno_of(code: ProtocolCode) -> Errno {
         | ProtocolCode::BadSequence
         | ProtocolCode::UnknownSession
         | ProtocolCode::StaleEpoch
-        | ProtocolCode::Stopping => Errno::Io,
+        | ProtocolCode::Stopping
+        | ProtocolCode::OutcomeUnknown => Errno::Io,
     }
 }

@@ -9,6 +9,7 @@ use super::nature::Class;
 use super::{Ask, Lane};
 use crate::net::Deadline;
 use crate::types::{Caller, OpenId, RequestId, Sequence, Slot};
+use crate::wire::Origin;
 
 /// For whom a request is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub(super) struct Item {
     pub(super) role: Role,
     /// `None` while it queues.
     pub(super) sent: Option<Sent>,
+    /// Where it was sent first, if it may be executed only once and that may have been done.
+    pub(super) first: Option<Origin>,
     /// The server did not know its open once already.
     pub(super) reopened: bool,
     deadline: Deadline,
@@ -77,7 +80,16 @@ impl Class {
 impl Item {
     /// A request that was not sent yet and has no deadline.
     pub(super) const fn new(ask: Ask, caller: Arc<Caller>, class: Class, role: Role) -> Self {
-        Self { ask, caller, class, role, sent: None, reopened: false, deadline: Deadline::NEVER }
+        Self {
+            ask,
+            caller,
+            class,
+            role,
+            sent: None,
+            first: None,
+            reopened: false,
+            deadline: Deadline::NEVER,
+        }
     }
 
     /// Until when its caller waits.

@@ -11,7 +11,7 @@ use crate::client::Answered;
 use crate::net::Deadline;
 use crate::types::op::{Operation, Outcome};
 use crate::types::{Caller, Epoch, RequestId};
-use crate::wire::Request;
+use crate::wire::{Origin, Request};
 
 // === impl Session ===
 
@@ -81,6 +81,14 @@ impl Session {
             if let Some(patience) = patience {
                 self.requests.set_deadline(id, Deadline::after(now, patience));
             }
+            let origin = self.welcome().zip(once).map(|(welcome, (slot, sequence))| Origin {
+                session: welcome.session,
+                slot,
+                sequence,
+            });
+            if let Some(item) = self.requests.get_mut(id) {
+                item.first = item.first.or(origin);
+            }
             self.requests.mark_sent(id, Sent { once, clock: self.opens.clock(), at: self.boot });
             self.send(now, id, epoch, false, out);
         }
@@ -103,9 +111,12 @@ impl Session {
             (Class::Reclaim, Operation::SetLock(_)) => Some(RELOCK_WAIT),
             _ => item.deadline().remaining(now),
         };
+        let session = self.welcome().map(|welcome| welcome.session);
+        let earlier = |first: &Origin| Some(first.session) != session && self.knows_replies();
         let request = Request {
             id,
             once: sent.once,
+            first: item.first.filter(earlier).map(Box::new),
             epoch,
             caller: Caller::clone(&item.caller),
             deadline,

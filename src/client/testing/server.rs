@@ -13,7 +13,9 @@ use crate::types::{
     Attr, Epoch, Errno, FileId, FileKind, InodeNo, Leases, LockOwner, NodeId, NodeName, NodeNumber,
     OpenId, OpenProof, Sequence, SessionId, Slot, StatFs, Timestamp, Verifier,
 };
-use crate::wire::{Failure, MAX_IO, ProtocolCode, Refusal, Reply, Request, ReturnLease, Welcome};
+use crate::wire::{
+    Failure, MAX_IO, Origin, ProtocolCode, Refusal, Reply, Request, ReturnLease, Welcome, features,
+};
 
 /// What a server does with requests.
 #[derive(Debug)]
@@ -37,6 +39,10 @@ pub(crate) struct Server {
     /// How often a client said that it lives.
     pub(crate) renewed: usize,
     cache: HashMap<Slot, (Sequence, Reply)>,
+    /// What it notes of requests, by the names that they had first.
+    noted: HashMap<Origin, Reply>,
+    /// The sessions that were over when it began, of which all is noted.
+    over: HashSet<SessionId>,
     /// What was executed, in order.
     pub(crate) done: Vec<Operation>,
 }
@@ -93,6 +99,8 @@ impl Server {
             returned: Vec::new(),
             renewed: 0,
             cache: HashMap::new(),
+            noted: HashMap::new(),
+            over: HashSet::new(),
             done: Vec::new(),
         }
     }
@@ -100,6 +108,7 @@ impl Server {
     /// mfsd was restarted: nothing of the session is left.
     pub(crate) fn restart(&mut self) {
         self.epoch += 1;
+        self.over.insert(SessionId::new(self.session).expect("not 0"));
         self.forget_session();
     }
 
@@ -153,7 +162,16 @@ impl Server {
                 return remembered.clone();
             }
         }
-        let result = self.execute(&request.operation);
+        let noted = is_noted(&request.operation);
+        let settled =
+            request.first.as_deref().filter(|_| noted).and_then(|first| self.settled(first));
+        let result = match &settled {
+            Some(result) => result.clone(),
+            None => self.execute(&request.operation),
+        };
+        if let (Operation::Create(o), Ok(_)) = (&request.operation, &result) {
+            self.opens.insert(o.open, file("created"));
+        }
         let reply = Reply {
             id: request.id,
             verifier: Verifier(self.verifier),
@@ -162,8 +180,26 @@ impl Server {
         };
         if let Some((slot, sequence)) = request.once {
             self.cache.insert(slot, (sequence, reply.clone()));
+            let session = SessionId::new(self.session).expect("not 0");
+            let first = request.first.as_deref().copied();
+            let first = first.unwrap_or(Origin { session, slot, sequence });
+            if noted && !matches!(reply.result, Err(Failure::Protocol(_))) {
+                self.noted.insert(first, reply.clone());
+            }
         }
         reply
+    }
+
+    /// What became of a request of a session that is over; `None` if it was never begun.
+    fn settled(&self, first: &Origin) -> Option<Result<Outcome, Failure>> {
+        assert_ne!(self.features & features::REPLIES, 0, "it was not said that it knows");
+        match self.noted.get(first) {
+            _ if !self.over.contains(&first.session) => {
+                Some(Err(refusal(ProtocolCode::OutcomeUnknown)))
+            }
+            Some(noted) => Some(noted.result.clone()),
+            None => None,
+        }
     }
 
     fn execute(&mut self, operation: &Operation) -> Result<Outcome, Failure> {
@@ -231,6 +267,11 @@ impl Server {
             }
         })
     }
+}
+
+fn is_noted(operation: &Operation) -> bool {
+    let exclusive = matches!(operation, Operation::Create(_));
+    exclusive || operation.is_once_only() && !nature::may_repeat(operation, |_| true)
 }
 
 fn refusal(code: ProtocolCode) -> Failure {

@@ -11,6 +11,7 @@ use crate::client::testing::server::file;
 use crate::client::{Patience, Peers, PeersConfig};
 use crate::types::op::*;
 use crate::types::*;
+use crate::wire::features;
 
 fn name(text: &str) -> FileName {
     FileName::parse(text.as_bytes().to_vec()).expect("a good name")
@@ -223,6 +224,28 @@ async fn a_restart_of_mfsd_at_any_message_does_nothing_twice_and_leaves_only_the
             }
             // What a failed workload left open goes with the next restart.
             node.restart();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_of_mfsd_at_any_message_changes_nothing_if_it_knows_what_became_of_requests() {
+    let (peers, node) = one_node();
+    node.server.lock().features = features::REPLIES;
+    workload(&peers, node.id).await.unwrap();
+    let undisturbed = std::mem::take(&mut node.server.lock().done);
+    let once = |done: &[Operation]| -> Vec<_> {
+        let noted = ["MakeDir", "Create", "Rename", "Unlink"];
+        done.iter().map(Operation::name).filter(|name| noted.contains(name)).collect()
+    };
+    for nth in 0..undisturbed.len() as u64 {
+        for fault in [Fault::RestartBefore, Fault::RestartAfter] {
+            node.plan(nth, fault);
+            workload(&peers, node.id).await.unwrap_or_else(|e| panic!("{fault:?} {nth}: {e:?}"));
+            let done = std::mem::take(&mut node.server.lock().done);
+            assert_eq!(once(&done), once(&undisturbed), "{fault:?} at {nth}");
+            let server = node.server.lock();
+            assert!(server.opens.is_empty() && server.locks.is_empty(), "{fault:?} at {nth}");
         }
     }
 }

@@ -70,6 +70,7 @@ impl Daemon {
             instance: Instance::begin().expect("/proc"),
             lease_term,
             limits,
+            intents: ledger.as_ref().map(|ledger| ledger.with_file_name("intents")),
             ledger,
         };
         let service = FilesService::new(settings, tree.clone(), Box::new(|_| false));
@@ -161,6 +162,7 @@ impl Client {
         let request = Request {
             id,
             once: operation.is_once_only().then_some((Slot(0), sequence)),
+            first: None,
             epoch: self.epoch,
             caller: Caller::root(),
             deadline: None,

@@ -13,6 +13,7 @@ use crate::types::op::{
     SetLock, Sync, Write,
 };
 use crate::types::{Access, Errno, FileName, LockOwner, OpenFlags, OpenId, RequestId};
+use crate::wire::features;
 
 #[derive(Debug, Clone, Copy)]
 enum Move {
@@ -260,9 +261,10 @@ proptest! {
 
     #[test]
     fn nothing_is_done_twice_and_nothing_is_left_out(
-        moves in prop::collection::vec(any_move(), 0..120)
+        moves in prop::collection::vec(any_move(), 0..120), knows in any::<bool>()
     ) {
         let mut world = World::new();
+        world.server.features = if knows { features::REPLIES } else { 0 };
         let mut callers = Callers::default();
         for step in moves {
             make(&mut world, &mut callers, step);

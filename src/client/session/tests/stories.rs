@@ -11,6 +11,7 @@ use crate::types::op::{
     Sync, Write,
 };
 use crate::types::{Access, Errno, FileName, LockOwner, OpenFlags, OpenId, RequestId};
+use crate::wire::features;
 
 fn name(text: &str) -> FileName {
     FileName::parse(text.as_bytes().to_vec()).expect("a good name")
@@ -95,6 +96,38 @@ fn in_a_new_epoch_an_unknown_outcome_is_an_error_and_the_rest_goes_on() {
     assert_eq!(answer(&world, second), Err(Errno::Io));
     assert_eq!(answer(&world, lookup), Ok(()));
     assert_eq!(answer(&world, queued), Ok(()));
+    assert!(world.notes.contains(&Note::Unknown("MakeDir")));
+}
+
+#[test]
+fn a_server_that_knows_what_became_of_requests_is_asked_by_their_first_names() {
+    let mut world = connected();
+    world.server.features = features::REPLIES;
+    world.restart();
+    world.run_dry();
+    let done = world.submit(make_dir("done"));
+    let never = world.submit(make_dir("never begun"));
+    assert!(world.serve(Lane::Control));
+    // Also after one that was killed before it was asked, and one that was killed before it could answer.
+    for late in [false, true] {
+        world.restart();
+        world.connect(Lane::Control);
+        if late {
+            while world.serve(Lane::Control) {}
+        }
+    }
+    world.restart();
+    world.run_dry();
+    assert_eq!((answer(&world, done), answer(&world, never)), (Ok(()), Ok(())));
+    assert_eq!(world.times_done(&make_dir("done").into()), 1);
+    assert_eq!(world.times_done(&make_dir("never begun").into()), 1);
+    // Of a session that has ended while the server went on it knows nothing.
+    let unknown = world.submit(make_dir("unknown"));
+    assert!(world.serve(Lane::Control));
+    world.server.forget_session();
+    world.cut(Lane::Control);
+    world.run_dry();
+    assert_eq!(answer(&world, unknown), Err(Errno::Io));
     assert!(world.notes.contains(&Note::Unknown("MakeDir")));
 }
 
