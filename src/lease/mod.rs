@@ -42,6 +42,6 @@ mod grantor;
 mod holder;
 mod lengths;
 
-pub use grantor::{Action, ChangeId, Event, Grace, Grantor, Reading, RecallId, Terms, Touch};
+pub use grantor::{Action, ChangeId, Event, Grace, Grantor, Held, Reading, RecallId, Terms, Touch};
 pub use holder::{Ended, Holder, OwnChange, Stamp};
 pub use lengths::{Growth, Lengths, Told};

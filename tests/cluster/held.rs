@@ -49,7 +49,10 @@ fn a_recall_that_is_not_answered_is_named() {
     for (node, path) in [(n1, "/mfs/n3/data/f"), (n3, "/data/f")] {
         eventually("the recall is named", LONG, || {
             let held = json(node, &format!("mfs why {path} --json"));
-            let asked = of(&held["leases"], "n2").iter().any(|lease| lease["asked_ms"].is_u64());
+            let asked = of(&held["leases"], "n2").iter().any(|lease| {
+                // Held before it was asked back.
+                lease["asked_ms"].is_u64() && lease["age_ms"].as_u64() >= lease["asked_ms"].as_u64()
+            });
             let waits = of(&held["changes"], "n1");
             asked
                 && waits.iter().any(|c| c["operation"] == "SetAttributes" && c["waits_ms"].is_u64())

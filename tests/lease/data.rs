@@ -389,7 +389,7 @@ impl World {
         }
         let leases = if asked == Asked::Fill {
             let writes = self.writers[client];
-            self.grantor.grant_data(session(client), reading, id, FILE, writes)
+            self.grantor.grant_data(self.now, session(client), reading, id, FILE, writes)
         } else {
             self.grantor.end_reading(reading);
             Leases::empty()

@@ -274,7 +274,7 @@ impl World {
             let holders = grantor.holders_of(object.ino());
             holders
                 .iter()
-                .any(|(_, held, asked)| held.intersects(object.lease()) && asked.is_some())
+                .any(|held| held.leases.intersects(object.lease()) && held.asked.is_some())
         });
     }
 

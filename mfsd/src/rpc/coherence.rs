@@ -16,7 +16,8 @@ use std::time::Duration;
 use mfs::clock;
 use mfs::export::{Changed, Interest, LocalChanges};
 use mfs::lease::{
-    Action, ChangeId, Event, Grace, Grantor, Growth, Lengths, Reading, RecallId, Terms, Told, Touch,
+    Action, ChangeId, Event, Grace, Grantor, Growth, Held, Lengths, Reading, RecallId, Terms, Told,
+    Touch,
 };
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
@@ -94,6 +95,8 @@ pub(super) struct Holdings {
 pub(super) struct Holding {
     pub(super) session: SessionId,
     pub(super) leases: Leases,
+    /// Since it was granted the first of them.
+    pub(super) held: Option<Duration>,
     /// Since it was asked for them.
     pub(super) asked: Option<Duration>,
     /// Since something was received from it.
@@ -382,12 +385,13 @@ impl Coherence {
         let inner = self.inner.lock();
         let (grantor, now) = (&inner.grantor, clock::since_boot());
         let ago = |then: Duration| now.saturating_sub(then);
-        let holding = |(session, leases, asked): (SessionId, Leases, Option<Duration>)| {
-            let heard = grantor.heard(session).unwrap_or(now);
+        let holding = |held: Held| {
+            let heard = grantor.heard(held.session).unwrap_or(now);
             Holding {
-                session,
-                leases,
-                asked: asked.map(ago),
+                session: held.session,
+                leases: held.leases,
+                held: held.since.map(ago),
+                asked: held.asked.map(ago),
                 silent: ago(heard),
                 left: (heard + inner.term).saturating_sub(now),
             }
@@ -551,7 +555,8 @@ impl ReadingHold<'_> {
         let mut inner = self.coherence.inner.lock();
         // Asked under the lock: an open for writing is counted before it asks for what is held for reading.
         let writes = writes();
-        let granted = inner.grantor.grant_data(session, reading, fill, ino, writes);
+        let granted =
+            inner.grantor.grant_data(clock::since_boot(), session, reading, fill, ino, writes);
         m::SERVER_LEASES_GRANTED.add(u64::from(!granted.is_empty()));
         granted
     }

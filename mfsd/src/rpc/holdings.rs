@@ -170,6 +170,7 @@ impl<'a, T: Tree> Look<'a, T> {
         v1::HeldLease {
             holder: Some(self.holder_of(lease.session)),
             leases: lease.leases.bits(),
+            age_ms: lease.held.map(millis),
             asked_ms: lease.asked.map(millis),
             silent_ms: millis(lease.silent),
             left_ms: millis(lease.left),

@@ -58,6 +58,7 @@ impl Grantor {
     /// must read again, as it must if the file was changed beside the reading.
     pub fn grant_data(
         &mut self,
+        now: Duration,
         session: SessionId,
         reading: Reading,
         id: ChangeId,
@@ -84,7 +85,7 @@ impl Grantor {
         }
         let suits = !writes || wish == Leases::DATA_WRITE;
         let is_free = is_current && has_waited && held.is_empty() && suits;
-        if is_free { self.hold(session, (ino, wish)) } else { Leases::empty() }
+        if is_free { self.hold(now, session, (ino, wish)) } else { Leases::empty() }
     }
 
     /// Whether somebody may keep the file's data, or waits to.

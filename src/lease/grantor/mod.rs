@@ -132,6 +132,19 @@ pub enum Action {
     Cut(SessionId),
 }
 
+/// What a session holds on a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Whose.
+    pub session: SessionId,
+    /// What.
+    pub leases: Leases,
+    /// Since when it has held something there without a break.
+    pub since: Option<Duration>,
+    /// Since when it is asked for it.
+    pub asked: Option<Duration>,
+}
+
 /// All leases of one tree.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Grantor {
@@ -229,18 +242,26 @@ impl Grantor {
             .iter()
             .map(|touch| {
                 let free = self.is_grantable(now, session, &reading, own, *touch);
-                if free { self.hold(session, *touch) } else { Leases::empty() }
+                if free { self.hold(now, session, *touch) } else { Leases::empty() }
             })
             .collect();
         self.readings.end(reading);
         granted
     }
 
-    /// Who holds what on a file, and who has been asked for it since when.
-    pub fn holders_of(&self, ino: InodeNo) -> Vec<(SessionId, Leases, Option<Duration>)> {
+    /// Who holds what on a file.
+    pub fn holders_of(&self, ino: InodeNo) -> Vec<Held> {
         let Some(file) = self.files.get(&ino) else { return vec![] };
-        let asked = |session| self.sessions.get(session)?.asked_since(ino);
-        file.holders.iter().map(|(session, held)| (*session, *held, asked(session))).collect()
+        let held = |(session, leases): &(SessionId, Leases)| {
+            let state = self.sessions.get(session);
+            Held {
+                session: *session,
+                leases: *leases,
+                since: state.and_then(|state| state.held_since(ino)),
+                asked: state.and_then(|state| state.asked_since(ino)),
+            }
+        };
+        file.holders.iter().map(held).collect()
     }
 
     /// When something was last received from a session that may hold something.

@@ -1,6 +1,7 @@
 //! `SessionState`: what one session holds, and what it was asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -13,11 +14,29 @@ pub(super) struct SessionState {
     heard: Duration,
     /// The server ended it, or it did not answer: it holds what it holds until its term is over.
     cut: bool,
-    files: BTreeSet<InodeNo>,
+    files: BTreeMap<InodeNo, Since>,
     /// What it was asked for and has not returned, and by which recalls; never more than it holds.
     recalled: BTreeMap<InodeNo, SmallVec<[(RecallId, Leases); 1]>>,
     /// The recalls that are not wholly answered: since when, and how many files they wait for.
     asked: BTreeMap<RecallId, (Duration, usize)>,
+}
+
+/// Since when something is held, for people: two grantors that differ in nothing else are the same.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since(Duration);
+
+// === impl Since ===
+
+impl PartialEq for Since {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Since {}
+
+impl Hash for Since {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 // === impl SessionState ===
@@ -27,7 +46,7 @@ impl SessionState {
         Self {
             heard: now,
             cut: false,
-            files: BTreeSet::new(),
+            files: BTreeMap::new(),
             recalled: BTreeMap::new(),
             asked: BTreeMap::new(),
         }
@@ -53,14 +72,20 @@ impl SessionState {
     pub(super) fn may_hold(&self, ino: InodeNo, limit: usize) -> bool {
         !self.cut
             && !self.recalled.contains_key(&ino)
-            && (self.files.len() < limit || self.files.contains(&ino))
+            && (self.files.len() < limit || self.files.contains_key(&ino))
     }
 
     /// As [`Self::may_hold`] for a lease of another kind than what it is asked for: a return names kinds.
     pub(super) fn may_be_given(&self, ino: InodeNo, limit: usize) -> bool {
-        !self.cut && (self.files.len() < limit || self.files.contains(&ino))
+        !self.cut && (self.files.len() < limit || self.files.contains_key(&ino))
     }
 
+    /// Since when it holds something on the file without a break.
+    pub(super) fn held_since(&self, ino: InodeNo) -> Option<Duration> {
+        self.files.get(&ino).map(|since| since.0)
+    }
+
+    /// Since when it is asked for something on the file.
     pub(super) fn asked_since(&self, ino: InodeNo) -> Option<Duration> {
         let (recall, _) = self.recalled.get(&ino)?.first()?;
         Some(self.asked.get(recall)?.0)
@@ -104,7 +129,7 @@ impl SessionState {
     fn clear(&mut self) -> BTreeSet<InodeNo> {
         self.recalled.clear();
         self.asked.clear();
-        std::mem::take(&mut self.files)
+        std::mem::take(&mut self.files).into_keys().collect()
     }
 }
 
@@ -139,9 +164,14 @@ impl Grantor {
         self.free(session, files, out);
     }
 
-    pub(super) fn hold(&mut self, session: SessionId, (ino, leases): Touch) -> Leases {
+    pub(super) fn hold(
+        &mut self,
+        now: Duration,
+        session: SessionId,
+        (ino, leases): Touch,
+    ) -> Leases {
         let Some(state) = self.sessions.get_mut(&session) else { return Leases::empty() };
-        state.files.insert(ino);
+        state.files.entry(ino).or_insert(Since(now));
         let holders = &mut self.files.entry(ino).or_default().holders;
         match holders.iter_mut().find(|(holder, _)| *holder == session) {
             Some((_, held)) => *held |= leases,

@@ -170,7 +170,9 @@ fn who_holds_and_who_waits_can_be_asked() {
     assert!(grant(&mut grantor, 0, 1, (ino(1), A)));
     grantor.step(at(2), Event::Heard(session(1)));
     grantor.step(at(3), change(7, 2, &[(ino(1), A)]));
-    assert_eq!(grantor.holders_of(ino(1)), [(session(1), A, Some(at(3)))]);
+    let held = grantor.holders_of(ino(1));
+    assert_eq!((held[0].session, held[0].leases), (session(1), A));
+    assert_eq!((held[0].since, held[0].asked), (Some(at(0)), Some(at(3))));
     assert_eq!(grantor.heard(session(1)), Some(at(2)));
     assert_eq!(grantor.changes_of(ino(1)), [(7, Some(session(2)), A, false)]);
     grantor.step(at(4), Event::Returned(session(1), 1, vec![(ino(1), A)]));

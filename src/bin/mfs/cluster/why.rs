@@ -83,6 +83,7 @@ struct Lease {
     #[serde(flatten)]
     holder: Holder,
     leases: Vec<String>,
+    age_ms: Option<u64>,
     asked_ms: Option<u64>,
     silent_ms: u64,
     left_ms: u64,
@@ -201,6 +202,7 @@ impl Held {
         let lease = |lease: v1::HeldLease| Lease {
             holder: lease.holder.into(),
             leases: words(lease.leases),
+            age_ms: lease.age_ms,
             asked_ms: lease.asked_ms,
             silent_ms: lease.silent_ms,
             left_ms: lease.left_ms,
@@ -246,11 +248,12 @@ impl Held {
             text += &format!("\n{table}\n");
         }
         if !self.leases.is_empty() {
-            let mut table = table(&["LEASES OF", "WHAT", "ASKED BACK", "HEARD OF"]);
+            let mut table = table(&["LEASES OF", "WHAT", "SINCE", "ASKED BACK", "HEARD OF"]);
             for lease in &self.leases {
                 let asked = lease.asked_ms.map_or_else(|| "-".to_owned(), ago);
                 let (holder, what) = (lease.holder.to_string(), lease.leases.join(", "));
-                table.add_row([holder, what, asked, ago(lease.silent_ms)]);
+                let since = lease.age_ms.map_or_else(|| "-".to_owned(), length);
+                table.add_row([holder, what, since, asked, ago(lease.silent_ms)]);
             }
             text += &format!("\n{table}\n");
         }
@@ -338,6 +341,7 @@ mod tests {
         let lease = v1::HeldLease {
             holder,
             leases: Leases::ATTRIBUTES.bits(),
+            age_ms: Some(9_000),
             asked_ms: Some(3_200),
             silent_ms: 4_000,
             left_ms: 6_000,
