@@ -59,6 +59,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     let config = Arc::new(Config::read(&arguments.config)?);
     if arguments.check {
+        check_machine(&config)?;
         let file = arguments.config.display();
         return writeln!(io::stdout(), "{file}: no mistakes found").context("cannot print");
     }
@@ -116,6 +117,21 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether this machine has what the configuration names; the port may be in use, by a running mfsd.
+fn check_machine(config: &Config) -> anyhow::Result<()> {
+    let mut any_port = config.clone();
+    any_port.listen.iter_mut().for_each(|address| address.set_port(0));
+    crate::listener::bind(&any_port)?;
+    let path = &config.export.path;
+    anyhow::ensure!(
+        path.is_dir(),
+        "{}: cannot serve {}: it is not a directory, or does not exist",
+        config.place_of("export.path"),
+        path.display()
+    );
+    Ok(())
+}
+
 /// Keys are in memory: no core dumps, and nothing of /proc/PID for anybody but root (prctl(2)).
 fn keep_memory_private() -> anyhow::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core dumps")
@@ -155,7 +171,7 @@ impl Daemon {
 
     /// Takes the port, so that a membership is not begun that could not be served.
     pub(crate) fn bind(&self) -> anyhow::Result<Vec<TcpListener>> {
-        crate::listener::bind(&self.config.listen, self.config.interface.as_deref())
+        crate::listener::bind(&self.config)
     }
 
     /// Begins to be a node; what was begun is undone when it fails.

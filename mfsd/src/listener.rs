@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use mfs::clock;
-use mfs::config::Transport;
+use mfs::config::{Config, Transport};
 use mfs::identity::Credentials;
 use mfs::net::plaintext;
 use mfs::sync::Mutex;
@@ -77,14 +76,12 @@ struct Refusals {
 const MAX_REFUSALS: usize = 1_024;
 
 /// Binds the port on each address, on one interface only if one is named.
-pub(crate) fn bind(
-    addresses: &[SocketAddr],
-    interface: Option<&str>,
-) -> anyhow::Result<Vec<TcpListener>> {
-    addresses.iter().map(|address| bind_one(*address, interface)).collect()
+pub(crate) fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
+    config.listen.iter().map(|address| bind_one(*address, config)).collect()
 }
 
-fn bind_one(address: SocketAddr, interface: Option<&str>) -> anyhow::Result<TcpListener> {
+fn bind_one(address: SocketAddr, config: &Config) -> anyhow::Result<TcpListener> {
+    let interface = config.interface.as_deref();
     let bound = match bind_socket(address, interface) {
         // A machine without IPv6 still has an "everywhere".
         Err(e) if address.ip().is_unspecified() && is_no_ipv6(&e) => {
@@ -92,13 +89,32 @@ fn bind_one(address: SocketAddr, interface: Option<&str>) -> anyhow::Result<TcpL
         }
         bound => bound,
     };
-    bound.with_context(|| {
-        let port = address.port();
-        format!(
-            "cannot listen on {address} (TCP): `ss -ltnp sport = :{port}` shows who does; `listen` in \
-             mfsd.toml says where to listen instead"
-        )
+    bound.map_err(|error| {
+        let why = why_not(address, interface, &error);
+        let place = config.place_of(if is_no_interface(&error) { "interface" } else { "listen" });
+        anyhow::anyhow!("{place}: cannot listen on {address} (TCP): {why}")
     })
+}
+
+/// Why an address is not to be had, and what to do.
+fn why_not(address: SocketAddr, interface: Option<&str>, error: &io::Error) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    match error.raw_os_error() {
+        _ if is_no_interface(error) => format!(
+            "there is no network interface {:?} now: `ip link` shows those that there are",
+            interface.unwrap_or_default()
+        ),
+        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => {
+            format!("this machine has no address {ip} now: `ip address` shows those that it has")
+        }
+        _ => format!(
+            "{error}: `ss -ltnp sport = :{port}` shows who does; `listen` says where to listen instead"
+        ),
+    }
+}
+
+fn is_no_interface(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENODEV)
 }
 
 fn is_no_ipv6(error: &io::Error) -> bool {

@@ -15,6 +15,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Request};
+use mfs::config::ConfigError;
 use mfs::failpoint;
 use mfs::telemetry::log::{self, Sink};
 
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Logging may not have begun, and systemd shows standard error.
             let _ = writeln!(std::io::stderr(), "mfsd: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

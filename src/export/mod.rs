@@ -113,7 +113,9 @@ pub enum Squash {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The root cannot be opened.
-    #[error("cannot serve {path}: {errno}; check the path of the export in mfsd.toml")]
+    #[error(
+        "cannot serve {path}: {errno}; make the directory, or name another as the path of the export"
+    )]
     Root {
         /// The root as configured.
         path: PathBuf,
@@ -121,9 +123,7 @@ pub enum ExportError {
         errno: Errno,
     },
     /// The root is no directory.
-    #[error(
-        "cannot serve {path}: it is not a directory; check the path of the export in mfsd.toml"
-    )]
+    #[error("cannot serve {path}: it is not a directory; name one as the path of the export")]
     NotADirectory {
         /// The root as configured.
         path: PathBuf,

@@ -49,6 +49,45 @@ fn every_command_and_option_is_explained() {
     }
 }
 
+/// The pages that are written by hand name every option and every key.
+#[test]
+fn the_pages_of_mfsd_and_mount_mfs_are_whole() {
+    let read = |path: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let page = |path: &str| read(path).replace("\\-", "-");
+    let help = std::process::Command::new(mfs_tests::binary("mfsd")).arg("--help").output();
+    let help = String::from_utf8(help.unwrap().stdout).unwrap();
+    let options = help.split_whitespace().filter(|word| word.starts_with("--")).map(str::to_owned);
+    let example = read("dist/mfsd.toml");
+    let keys = example.lines().filter_map(|line| {
+        let line = line.trim_start_matches('#');
+        let key = line.split_once(" = ").map(|(key, _)| key).filter(|key| !key.contains(' '));
+        key.or_else(|| line.strip_prefix('[')?.split(['.', ']']).next()).map(str::to_owned)
+    });
+    let mount = read("fstab.example");
+    let (_, own) = mount.split_once("Of this file system:").unwrap();
+    let (own, _) = own.split_once("Of every file system").unwrap();
+    let own = own.lines().filter_map(|line| line.strip_prefix("#   "));
+    let own = own
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split([' ', '=']).next().map(str::to_owned));
+    for (path, words) in [
+        ("dist/mfsd.8", options.chain(keys).collect::<Vec<_>>()),
+        ("dist/mount.mfs.8", own.collect()),
+    ] {
+        let page = page(path);
+        assert!(words.len() > 5, "{path}: {words:?}");
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        for word in words {
+            let word = word.trim_matches(['[', ']', ',']);
+            let named = page.split(|c| !is_part(c)).any(|found| found == word);
+            assert!(named, "{path} does not name {word}");
+        }
+    }
+}
+
 #[test]
 fn manual_pages_and_completions_name_every_command() {
     let lab = Setup::nodes(1).bare().up();

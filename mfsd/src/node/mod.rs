@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use anyhow::Context;
 use mfs::config::{Config, Transport};
 use mfs::identity::{ClusterKeys, ClusterSettings, Credentials, Enrolment, Store};
 use mfs::membership::{Contact, Member, View};
@@ -118,7 +119,9 @@ impl Node {
             without: config.without.clone(),
         };
         let me = identity.node();
-        let served = parts::open_export(&export, config.export.squash, me).await?;
+        let served = parts::open_export(&export, config.export.squash, me)
+            .await
+            .with_context(|| config.place_of("export.path"))?;
         let without = parts::goes_without(&served, &config.without);
         let credentials = Credentials::new(identity)?;
         let instance = Instance::begin()?;

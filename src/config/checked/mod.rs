@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use toml::Spanned;
@@ -39,6 +40,15 @@ pub struct Config {
     pub export: ExportConfig,
     /// What holds for single peers.
     pub peers: BTreeMap<NodeName, PeerConfig>,
+    /// Where all this is written.
+    places: Places,
+}
+
+/// Which line of the file says what; for what only the running machine finds wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Places {
+    file: PathBuf,
+    lines: BTreeMap<&'static str, usize>,
 }
 
 /// The tree that is served.
@@ -86,12 +96,12 @@ pub enum Transport {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("{path}: cannot be read: {source}", path = path.display())]
+    #[error("{path}: cannot be read: {why}", path = path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said, and what to do.
+        why: String,
     },
     /// Something in it is wrong.
     #[error("{path}:{line}: {what}", path = path.display())]
@@ -131,6 +141,7 @@ impl Default for Config {
                 hidden: Vec::new(),
             },
             peers: BTreeMap::new(),
+            places: Places { file: PathBuf::from(super::paths::CONFIG), lines: BTreeMap::new() },
         }
     }
 }
@@ -138,19 +149,29 @@ impl Default for Config {
 impl Config {
     /// Reads a file; one that does not exist says nothing, and so leaves everything at its default.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let unreadable = |why: String| ConfigError::Unreadable { path: path.to_owned(), why };
         match std::fs::metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(e) => return Err(unreadable(e)),
+            Err(e) => return Err(unreadable(format!("{e}: mfsd runs as root; check the path"))),
             Ok(found) if !found.is_file() => {
-                return Err(unreadable(io::Error::other("it is not a regular file")));
+                let remedy = "write the configuration there, or take it away to have the defaults";
+                return Err(unreadable(format!("it is not a regular file: {remedy}")));
             }
             Ok(found) if found.len() > MAX_FILE => {
-                return Err(unreadable(io::Error::other("it is larger than 1 MiB")));
+                let remedy = "a configuration has some lines; check what was written there";
+                return Err(unreadable(format!("it is larger than 1 MiB: {remedy}")));
+            }
+            Ok(found) if others_write(&found) => {
+                let file = path.display();
+                return Err(unreadable(format!(
+                    "others than root may write it, and so decide who is root here: \
+                     chown root {file} && chmod go-w {file}"
+                )));
             }
             Ok(_) => {}
         }
-        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let bytes = std::fs::read(path)
+            .map_err(|e| unreadable(format!("{e}: mfsd runs as root; check the disk")))?;
         let text = String::from_utf8(bytes).map_err(|e| {
             let good = e.utf8_error().valid_up_to();
             let line = 1 + e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count();
@@ -165,9 +186,19 @@ impl Config {
         let check = Check { path, text };
         let file: raw::File = toml::from_str(text).map_err(|e| {
             let at = e.span().unwrap_or_default();
-            check.wrong(&at, e.message().lines().collect::<Vec<_>>().join(" "))
+            check.wrong(&at, in_plain_words(e.message()))
         })?;
         check.file(file)
+    }
+
+    /// Where a key is set, as `file:line`; the file alone if it is not set. One of `[export]` is given as
+    /// `export.path`.
+    pub fn place_of(&self, key: &str) -> String {
+        let Places { file, lines } = &self.places;
+        match lines.get(key) {
+            Some(line) => format!("{}:{line}", file.display()),
+            None => file.display().to_string(),
+        }
     }
 
     /// Whether the root user of this peer is root here. `cluster` is what the founder decided.
@@ -191,9 +222,24 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn wrong(&self, at: &Range<usize>, what: impl Into<String>) -> ConfigError {
+        let (path, line) = (self.path.to_owned(), self.line(at));
+        ConfigError::Wrong { path, line, what: what.into() }
+    }
+
+    fn line(&self, at: &Range<usize>) -> usize {
         let before = self.text.as_bytes().get(..at.start).unwrap_or_default();
-        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-        ConfigError::Wrong { path: self.path.to_owned(), line, what: what.into() }
+        1 + before.iter().filter(|b| **b == b'\n').count()
+    }
+
+    /// The places of what a machine can turn out not to have.
+    fn places(&self, file: &raw::File) -> Places {
+        let spans = [
+            ("interface", file.interface.as_ref().map(Spanned::span)),
+            ("listen", file.listen.iter().flatten().next().map(Spanned::span)),
+            ("export.path", file.export.path.as_ref().map(Spanned::span)),
+        ];
+        let lines = spans.into_iter().filter_map(|(key, at)| Some((key, self.line(&at?))));
+        Places { file: self.path.to_owned(), lines: lines.collect() }
     }
 
     /// Applies `parse` to a value, naming its line when it fails.
@@ -246,9 +292,11 @@ impl Check<'_> {
             without: self.list(file.without.as_ref(), |text| parse_feature(text))?,
             export: self.export(&file.export, defaults.export)?,
             peers,
+            places: self.places(&file),
         };
         if config.listen.is_empty() {
-            return Err(self.wrong(&(0..0), "listen must name at least one address"));
+            let what = "listen must name at least one address, or be left out";
+            return Err(self.wrong(&(0..0), what));
         }
         let protected =
             config.interface.is_some() || config.listen.iter().all(|a| a.ip().is_loopback());
@@ -278,6 +326,35 @@ impl Check<'_> {
             hidden: self.list(raw.hidden.as_ref(), |text| parse_path(text))?,
         })
     }
+}
+
+/// Whether somebody else than root, or who runs this, may write a file.
+fn others_write(file: &std::fs::Metadata) -> bool {
+    let trusted = [0, rustix::process::geteuid().as_raw()].contains(&file.uid());
+    !trusted || file.mode() & 0o002 != 0 || (file.mode() & 0o020 != 0 && file.gid() != 0)
+}
+
+/// What the parser says, without the words of the language it is written in, and with what to do.
+fn in_plain_words(message: &str) -> String {
+    let mut said = message.lines().collect::<Vec<_>>().join(" ");
+    for (technical, plain) in [
+        ("duplicate key", "this is said twice: remove one of the two"),
+        ("invalid type: ", "this is the wrong kind of value: "),
+        (" as i128", ""),
+        ("expected i64", "expected a number, as in 7"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a string", "expected a text in quotes, as in \"text\""),
+        ("expected a sequence", "expected a list, as in [\"text\"]"),
+        (
+            "expected struct Export",
+            "expected a heading of its own, [export], and its keys below it",
+        ),
+        ("expected a map", "expected headings, as in [peer.NAME], and their keys below them"),
+        ("expected struct Peer", "expected a heading, [peer.NAME], and its keys below it"),
+    ] {
+        said = said.replace(technical, plain);
+    }
+    said
 }
 
 fn parse_name(text: &str) -> Result<NodeName, String> {
@@ -344,7 +421,12 @@ fn parse_squash(text: &str) -> Result<Squash, String> {
 
 fn parse_seed(text: &str) -> Result<String, String> {
     let odd = text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
-    if text.is_empty() || text.len() > 255 || odd {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok();
+    // Of what is no address, a colon separates the port.
+    let port = text.split_once(':').map(|(_, port)| port.parse::<u16>());
+    let wrong_port = !address && port.is_some_and(|port| !port.is_ok_and(|port| port > 0));
+    if text.is_empty() || text.len() > 255 || odd || wrong_port {
         return Err(format!("{text:?} is not a host: write HOST or HOST:PORT"));
     }
     Ok(text.to_owned())

@@ -1,5 +1,8 @@
 //! The table of what a configuration may and may not say.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -24,7 +27,7 @@ fn everything_that_can_be_said() {
             addresses = ["10.0.0.1"]
             interface = "wg0"
             transport = "plaintext"
-            seeds = ["beta", "10.0.0.3:7231"]
+            seeds = ["beta", "10.0.0.3:7231", "gamma.example:1", "fd00::3", "[fd00::3]", "[fd00::3]:1"]
             beacon = false
             trust_root = false
             [export]
@@ -44,7 +47,8 @@ fn everything_that_can_be_said() {
         ["10.0.0.1:7230", "[fd00::1]:7231"]
     );
     assert_eq!(config.transport, Transport::Plaintext);
-    assert_eq!(config.seeds, ["beta", "10.0.0.3:7231"]);
+    assert_eq!(config.seeds[..2], ["beta", "10.0.0.3:7231"]);
+    assert_eq!(config.seeds.len(), 6);
     assert!(!config.beacon && config.export.read_only);
     assert_eq!(config.export.squash, Squash::All);
     assert_eq!(config.export.hidden, [Path::new("/srv/data/private")]);
@@ -60,9 +64,9 @@ fn wrong_values_are_refused_by_line_and_with_a_remedy() {
         ("nmae = \"a\"", 1, "unknown field `nmae`"),
         ("\n\n[export]\nread-only = true", 4, "unknown field `read-only`"),
         ("[peer.beta]\nroot = true", 2, "unknown field `root`"),
-        ("name = \"a\"\nname = \"b\"", 2, "duplicate key"),
-        ("[export]\n[export]", 2, "duplicate key"),
-        ("name = 3", 1, "expected a string"),
+        ("name = \"a\"\nname = \"b\"", 2, "said twice: remove one"),
+        ("[export]\n[export]", 2, "said twice: remove one"),
+        ("name = 3", 1, "expected a text in quotes, as in \"text\""),
         ("name = \"\"", 1, "1 to 63 characters"),
         ("name = \"12\"", 1, "beginning with a letter"),
         ("name = \"here\"", 1, "reserved"),
@@ -70,8 +74,12 @@ fn wrong_values_are_refused_by_line_and_with_a_remedy() {
         ("number = 0", 1, "use 1 to 65535"),
         ("number = -1", 1, "use 1 to 65535"),
         ("number = 65536", 1, "use 1 to 65535"),
-        ("number = 99999999999999999999", 1, "expected i64"),
-        ("number = \"1\"", 1, "expected"),
+        ("number = 99999999999999999999", 1, "integer `99999999999999999999`, expected a number"),
+        ("number = \"1\"", 1, "expected a number, as in 7"),
+        ("export = 3", 1, "expected a heading of its own, [export]"),
+        ("peer = 3", 1, "expected headings, as in [peer.NAME]"),
+        ("peer.beta = 3", 1, "expected a heading, [peer.NAME]"),
+        ("listen = \"10.0.0.1\"", 1, "expected a list, as in [\"text\"]"),
         ("listen = []", 1, "at least one address"),
         ("listen = [\"\"]", 1, "write ADDRESS"),
         ("listen = [\"host:7230\"]", 1, "write ADDRESS"),
@@ -89,7 +97,10 @@ fn wrong_values_are_refused_by_line_and_with_a_remedy() {
         ),
         ("seeds = [\"\"]", 1, "write HOST"),
         ("seeds = [\"a b\"]", 1, "write HOST"),
-        ("beacon = \"no\"", 1, "expected a boolean"),
+        ("seeds = [\"beta:99999\"]", 1, "write HOST"),
+        ("seeds = [\"beta:\"]", 1, "write HOST"),
+        ("seeds = [\"10.0.0.3:0x1\"]", 1, "write HOST"),
+        ("beacon = \"no\"", 1, "expected true or false"),
         ("[export]\npath = \"srv\"", 2, "write it from / on"),
         ("[export]\npath = \"/srv/../etc\"", 2, "write it from / on"),
         ("[export]\npath = \"\"", 2, "write it from / on"),
@@ -105,6 +116,16 @@ fn wrong_values_are_refused_by_line_and_with_a_remedy() {
         assert!(error.contains(says), "{text:.60}: {error:.200}");
         assert_eq!(error.lines().count(), 1, "one line: {error:.200}");
     }
+}
+
+/// What only the running machine can find wrong is named by its line, too.
+#[test]
+fn places_are_those_of_the_keys() {
+    let config =
+        parse("beacon = false\n\nlisten = [\n\"10.0.0.1\"]\n[export]\npath = \"/srv\"").unwrap();
+    assert_eq!(config.place_of("listen"), "/etc/mfs/mfsd.toml:4");
+    assert_eq!(config.place_of("export.path"), "/etc/mfs/mfsd.toml:6");
+    assert_eq!(config.place_of("interface"), "/etc/mfs/mfsd.toml");
 }
 
 #[test]
@@ -128,4 +149,12 @@ fn files_that_are_no_text_are_refused() {
     std::fs::write(&file, vec![b'#'; (1 << 20) + 1]).unwrap();
     assert!(Config::read(&file).unwrap_err().to_string().contains("larger than 1 MiB"));
     assert!(Config::read(dir.path()).unwrap_err().to_string().contains("not a regular file"));
+    // Who may write it decides whose root is root here.
+    std::fs::write(&file, b"").unwrap();
+    let mode = |mode| std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    mode(0o646);
+    let error = Config::read(&file).unwrap_err().to_string();
+    assert!(error.contains(&format!("chmod go-w {}", file.display())), "{error}");
+    mode(0o644);
+    Config::read(&file).unwrap();
 }
