@@ -229,7 +229,8 @@ impl fuser::Filesystem for Port {
         reply: fuser::ReplyOpen,
     ) {
         let (asker, ino) = (asker(r), ino(number));
-        let (access, flags) = open_flags(flags.0);
+        let (access, asked) = open_flags(flags.0);
+        let flags = asked | self.always;
         self.answer("open", self.open_reply(reply), move |fs| async move {
             let request = Request::of(asker);
             let open = fs.when_settled(|| fs.open(&request, ino, access, flags));
@@ -252,7 +253,8 @@ impl fuser::Filesystem for Port {
         reply: fuser::ReplyCreate,
     ) {
         let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
-        let (access, flags) = open_flags(flags);
+        let (access, asked) = open_flags(flags);
+        let flags = asked | self.always;
         self.answer("create", self.open_reply(reply), move |fs| async move {
             let (request, name) = (Request::of(asker).with_umask(umask), name?);
             let mode = permissions(mode);

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use mfs::telemetry::metrics::{MOUNT_REQUESTS, MOUNT_REQUESTS_WAITING};
-use mfs::types::Errno;
+use mfs::types::{Errno, OpenFlags};
 
 use crate::contain;
 use crate::fs::MountedFs;
@@ -23,6 +23,8 @@ pub(crate) struct Port {
     /// How deep file systems may be stacked below backing files: 1, or 2 where the root is an overlay; 0
     /// where no file is given to the kernel.
     pub(crate) stack_depth: u32,
+    /// What every open is given besides what it asks for itself: the mount's `sync`.
+    pub(crate) always: OpenFlags,
 }
 
 // === impl Port ===

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use fuser::{Session, SessionACL};
-use mfs::types::InodeNo;
+use mfs::types::{InodeNo, OpenFlags};
 use rustix::fs::{FsWord, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -131,11 +131,14 @@ impl KernelMount {
         place: &Place<'_>,
         runtime: tokio::runtime::Handle,
     ) -> Result<Self, MountError> {
+        // Of a backing file the kernel knows only how the program opened it, not how the mount wants it.
+        let sync = place.flags.contains(MountFlags::SYNCHRONOUS);
         let port = Port {
             fs,
             runtime,
             passthrough: Arc::new(Passthrough::default()),
-            stack_depth: if place.backing_files { stack_depth() } else { 0 },
+            stack_depth: if place.backing_files && !sync { stack_depth() } else { 0 },
+            always: if sync { OpenFlags::SYNC | OpenFlags::DSYNC } else { OpenFlags::empty() },
         };
         let pages = Arc::clone(&port.fs.cache.pages);
         let mountpoint = place.mountpoint.to_owned();

@@ -1,5 +1,7 @@
 //! mount(8), umount(8), findmnt(8), df(1), and a boot without anything.
 
+use std::io::Read;
+use std::process::Stdio;
 use std::time::Duration;
 
 use mfs_tests::{Setup, eventually};
@@ -43,9 +45,13 @@ fn what_is_wrong_is_said() {
         assert!(refused.contains(option.split('=').next().unwrap()), "{option}: {refused}");
     }
     let missing = n1.refused("mount -t mfs mfs /no-such-place");
-    assert!(missing.contains("/no-such-place"), "{missing}");
-    let twice = n1.refused("mount -t mfs mfs /mfs");
-    assert!(twice.contains("/mfs"), "{twice}");
+    assert!(missing.contains("mkdir -p /no-such-place"), "{missing}");
+    for again in ["mount -t mfs mfs /mfs", "mount /mfs"] {
+        let twice = n1.refused(again);
+        assert!(twice.contains("umount /mfs && mount /mfs"), "{twice}");
+    }
+    let changed = n1.refused("mount -o remount,ro /mfs");
+    assert!(changed.contains("mount it anew"), "{changed}");
     assert_eq!(n1.run("findmnt -no TARGET -t fuse.mfs"), "/mfs");
 }
 
@@ -63,6 +69,68 @@ fn mounting_needs_no_mfsd() {
         n1.run("ls -A /mfs") == "n1"
     });
     assert_eq!(n1.run("cat /mfs/n1/etc/hostname"), "n1");
+}
+
+/// Without mfsd the last known names are shown, and a person at a terminal is told what to do.
+#[test]
+fn without_mfsd_the_last_known_names_are_shown() {
+    let cluster = Setup::nodes(2).up();
+    let n1 = cluster.node(1);
+    n1.kill_daemon();
+    let terminal = "python3 -c 'import pty; pty.spawn([\"mount\", \"/mfs\"])' </dev/null";
+    let said = n1.run(&format!("umount /mfs && {terminal}"));
+    assert!(said.contains("mfsd is not running: systemctl start mfsd"), "{said}");
+    assert_eq!(n1.run("ls /mfs && df /mfs >/dev/null && stat -c %n /mfs/n2"), "n1\nn2\n/mfs/n2");
+    assert!(n1.refused("cat /mfs/n2/etc/hostname").contains("Host is down"));
+    n1.start();
+    eventually("the mount connects", Duration::from_secs(30), || {
+        n1.try_run("cat /mfs/n2/etc/hostname").stdout == "n2\n"
+    });
+}
+
+/// How the processes of a node have a file open: the flags of open(2) (proc_pid_fdinfo(5)).
+const FLAGS: &str = "import os
+for process in filter(str.isdigit, os.listdir(\"/proc\")):
+    try:
+        for fd in os.listdir(f\"/proc/{process}/fd\"):
+            if os.readlink(f\"/proc/{process}/fd/{fd}\") == \"/data/f\":
+                print(open(f\"/proc/{process}/fdinfo/{fd}\").read().split(\"flags:\")[1].split()[0])
+    except OSError: pass";
+
+/// `sync`: a file is open at its home as with O_SYNC, and the kernel does not go past that.
+#[test]
+fn sync_opens_every_file_for_synchronous_writes() {
+    const SYNC: u32 = 0o4_010_000;
+    let cluster = Setup::nodes(2).up();
+    let n1 = cluster.node(1);
+    n1.run("mkdir /s && mount -t mfs -o dfsa=1,sync mfs /s");
+    for (mount, wanted) in [("/s", true), ("/mfs", false)] {
+        for home in cluster.nodes() {
+            let name = home.name();
+            let line = format!("exec 3>{mount}/{name}/data/f && echo text >&3 && echo open && cat");
+            let mut writer = n1.command("sh");
+            let writer = writer.args(["-c", &line]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut writer = writer.spawn().expect("mfs lab exec starts");
+            writer.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+            let flags = home.run(&format!("python3 -c '{FLAGS}'"));
+            drop(writer.stdin.take());
+            assert!(writer.wait().unwrap().success());
+            let flags = flags.lines().map(|octal| u32::from_str_radix(octal, 8).unwrap());
+            let open: Vec<_> = flags.filter(|flags| flags & 3 != 0).collect();
+            assert!(!open.is_empty(), "{mount}/{name}");
+            let sync = open.iter().all(|flags| flags & SYNC == SYNC);
+            assert_eq!(sync, wanted, "{mount}/{name}: {open:?}");
+        }
+    }
+    let passed = |mount: &str| {
+        let figures: serde_json::Value =
+            serde_json::from_str(&n1.run("mfs stats --json")).expect("JSON");
+        let mounts = figures["mounts"].as_array().expect("mounts").clone();
+        let found = mounts.into_iter().find(|m| m["mountpoint"] == mount);
+        found.expect("its figures")["metrics"]["mfs_mount_passthrough_opens_total"].clone()
+    };
+    assert_eq!((passed("/s"), passed("/mfs")), (0.into(), 1.into()));
+    n1.run("umount /s");
 }
 
 #[test]

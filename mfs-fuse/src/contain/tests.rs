@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mfs::sync::Mutex;
+
 use rustix::io::Errno as Os;
 use rustix::mount::MountFlags;
 use tracing::field::{Field, Visit};
@@ -149,6 +150,7 @@ impl Mounted {
             runtime: runtime.handle().clone(),
             passthrough: Arc::new(Passthrough::default()),
             stack_depth: 0,
+            always: mfs::types::OpenFlags::empty(),
         };
         let place = Place {
             source: OsStr::new("mfs-contain-test"),

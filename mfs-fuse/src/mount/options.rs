@@ -42,6 +42,9 @@ const fn valued(
     OptionWord { word, value, help, apply: Apply::Set(set) }
 }
 
+/// Who decides about access times: where the file lies they are kept, whatever the mount says.
+const HOME_KEEPS_TIMES: &str = "accepted; the home node keeps access times as its own mounts say";
+
 /// Every option.
 pub(super) const OPTIONS: &[OptionWord] = &[
     valued(
@@ -102,23 +105,18 @@ pub(super) const OPTIONS: &[OptionWord] = &[
     word("rw", "mount for reading and writing (default)", Apply::Lower(MountFlags::RDONLY)),
     word("noexec", "execute nothing below the mount", Apply::Raise(MountFlags::NOEXEC)),
     word("exec", "allow programs to be executed (default)", Apply::Lower(MountFlags::NOEXEC)),
-    word("noatime", "do not update access times", Apply::Raise(MountFlags::NOATIME)),
-    word(
-        "atime",
-        "update them as the home node's mount says (default)",
-        Apply::Lower(MountFlags::NOATIME),
-    ),
-    word("nodiratime", "do not update those of directories", Apply::Raise(MountFlags::NODIRATIME)),
-    word("diratime", "update them (default)", Apply::Lower(MountFlags::NODIRATIME)),
-    word("relatime", "as the kernel does by default", Apply::Raise(MountFlags::RELATIME)),
-    word("norelatime", "not so", Apply::Lower(MountFlags::RELATIME)),
+    word("noatime", HOME_KEEPS_TIMES, Apply::Raise(MountFlags::NOATIME)),
+    word("atime", HOME_KEEPS_TIMES, Apply::Lower(MountFlags::NOATIME)),
+    word("nodiratime", HOME_KEEPS_TIMES, Apply::Raise(MountFlags::NODIRATIME)),
+    word("diratime", HOME_KEEPS_TIMES, Apply::Lower(MountFlags::NODIRATIME)),
+    word("relatime", HOME_KEEPS_TIMES, Apply::Raise(MountFlags::RELATIME)),
+    word("norelatime", HOME_KEEPS_TIMES, Apply::Lower(MountFlags::RELATIME)),
     word(
         "sync",
         "write as if every file were opened with O_SYNC",
         Apply::Raise(MountFlags::SYNCHRONOUS),
     ),
     word("async", "not so (default)", Apply::Lower(MountFlags::SYNCHRONOUS)),
-    word("dirsync", "change directories as if with O_SYNC", Apply::Raise(MountFlags::DIRSYNC)),
     word("defaults", "the defaults above", Apply::Ignore),
     word("auto", "mount at boot and with mount -a", Apply::Ignore),
     word("noauto", "do not", Apply::Ignore),
@@ -147,6 +145,13 @@ pub(super) fn apply(config: &mut MountConfig, words: &str, sloppy: bool) -> Resu
         }
         let (name, value) =
             text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        if name == "remount" {
+            return Err(
+                "a mount of mfs cannot be changed: umount it, and mount it anew with the other \
+                        options"
+                    .to_owned(),
+            );
+        }
         let Some(option) = OPTIONS.iter().find(|option| option.word == name) else {
             if sloppy {
                 continue;
@@ -227,6 +232,8 @@ mod tests {
             ("dev", "unknown option \"dev\""),
             ("nonsense", "known are dfsa=0|1, timeo=SECONDS, soft"),
             ("Dfsa=1", "unknown option"),
+            ("dirsync", "unknown option"),
+            ("remount,ro", "umount it, and mount it anew"),
         ] {
             let error = apply(&mut config(), words, false).expect_err(words);
             assert!(error.contains(part), "{words}: {error}");
