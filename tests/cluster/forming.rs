@@ -100,6 +100,23 @@ fn a_taken_or_bad_name_is_refused_with_one_that_works() {
     sees(cluster.node(1), "n1 second");
 }
 
+/// Users are the same by number: joining warns of those that differ, and the list of nodes shows them.
+#[test]
+fn users_that_differ_are_told() {
+    let cluster = two_strangers();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n1.run("echo ann:x:54321:54321::/:/bin/sh >>/etc/passwd");
+    n2.run("echo bob:x:54321:54321::/:/bin/sh >>/etc/passwd");
+    let token = token_of(&n1.run("mfs init"));
+    let said = n2.run(&format!("mfs join {token} 10.61.0.1 2>&1"));
+    assert!(said.contains("number 54321 is user ann on n1 and user bob on n2"), "{said}");
+    let differ = n2.try_run("mfs nodes --check-users");
+    assert_eq!(differ.status.code(), Some(1));
+    assert!(differ.stdout.contains("number 54321 is user bob on n2 and user ann on n1"));
+    n2.run("sed -i s/^bob:/ann:/ /etc/passwd");
+    assert!(n2.run("mfs nodes --check-users").contains("the same on 2 nodes"));
+}
+
 #[test]
 fn a_removed_node_is_out_for_good() {
     let cluster = Setup::nodes(3).up();

@@ -12,3 +12,4 @@ mod plaintext;
 mod removal;
 mod renewal;
 mod strangers;
+mod supervised;
