@@ -51,32 +51,6 @@ fn each_feature_can_be_missing() {
     assert!(refused.contains("mfsd.toml:1:") && refused.contains("passthrough"), "{refused}");
 }
 
-/// What only the machine can find wrong is said by `--check`, and by mfsd when it starts, with file, line and
-/// what to do.
-#[test]
-fn a_configuration_that_does_not_fit_the_machine_is_named_by_its_line() {
-    let cluster = Setup::nodes(1).up();
-    let n1 = cluster.node(1);
-    let fine = "beacon = true\nlisten = [\n\"10.61.0.1\"]\ninterface = \"eth0\"\n[export]\npath = \"/data\"\n";
-    n1.run(&format!("mkdir -p /etc/mfs && echo '{fine}' >/etc/mfs/mfsd.toml"));
-    n1.run("mfsd --check");
-    n1.kill_daemon();
-    for (right, wrong, place, remedy) in [
-        ("10.61.0.1", "10.61.0.77", ":3: ", "`ip address` shows those"),
-        ("eth0", "wg0", ":4: ", "`ip link` shows those"),
-        ("/data", "/no-such", ":6: ", "cannot serve /no-such"),
-        ("/data", "/etc/passwd", ":6: ", "is not a directory"),
-    ] {
-        let text = fine.replace(right, wrong);
-        n1.run(&format!("echo '{text}' >/etc/mfs/mfsd.toml"));
-        for command in ["mfsd --check", "timeout 20 mfsd"] {
-            let refused = n1.refused(command);
-            let told = refused.contains(&format!("/etc/mfs/mfsd.toml{place}"));
-            assert!(told && refused.contains(remedy), "{command}: {refused}");
-        }
-    }
-}
-
 fn passthrough_opens(node: &mfs_tests::Node<'_>) -> String {
     node.mount_figures()["mfs_mount_passthrough_opens_total"].to_string()
 }

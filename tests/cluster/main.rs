@@ -3,6 +3,7 @@
 //! Every test has a laboratory of its own, real processes and a real network; none is decided by a time.
 
 mod addresses;
+mod configuration;
 mod crashes;
 mod daemon_restart;
 mod features;
