@@ -34,6 +34,12 @@ impl OpenIndex {
         }
     }
 
+    /// All descriptors of a file.
+    pub(super) fn all(&self, file: &FileId) -> Vec<Arc<OwnedFd>> {
+        let by_file = self.by_file.lock();
+        by_file.get(file).into_iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
     /// A descriptor of its own on the open file; `None` if it is not open.
     pub(super) fn find(&self, file: &FileId) -> Option<OwnedFd> {
         let open = self.by_file.lock().get(file)?.iter().find_map(Weak::upgrade)?;

@@ -213,13 +213,26 @@ const F_SETSIG: libc::c_int = 10;
 /// # Errors
 /// Those of fcntl(2): not all file systems have leases.
 pub(super) fn is_open_for_writing(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    is_refused(fd, libc::F_RDLCK)
+}
+
+/// Whether the file is open elsewhere: in another process of this machine, or through another descriptor that
+/// was opened by itself. By such a lease as well, which only the single one gets.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub(super) fn is_open_elsewhere(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    is_refused(fd, libc::F_WRLCK)
+}
+
+fn is_refused(fd: BorrowedFd<'_>, lease: c_int) -> io::Result<bool> {
     let fd = fd.as_raw_fd();
-    // Who opens the file for writing between the two calls waits that long, and this process is told of it:
-    // by SIGIO, which would end it, unless another signal is named. This one is ignored by default.
+    // Who opens the file between the two calls waits that long, and this process is told of it: by SIGIO,
+    // which would end it, unless another signal is named. This one is ignored by default.
     // SAFETY: these commands of fcntl(2) take an integer.
     check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) }.into())?;
     // SAFETY: as above.
-    match check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) }.into()) {
+    match check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, lease) }.into()) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Ok(true),
         Err(error) => return Err(error),

@@ -1,7 +1,7 @@
 //! What an export must do and refuse, tried on real directories.
 
 use super::*;
-use crate::types::op::{Create, GetAttr, Lookup, MakeDir, Read, ReadDir, Write};
+use crate::types::op::{self, Create, GetAttr, Lookup, MakeDir, Read, ReadDir, Write};
 use crate::types::{Access, FileName, OpenFlags, OpenId};
 
 struct Lab {
@@ -86,4 +86,39 @@ fn a_file_is_made_written_listed_and_read() {
         assert!(begin.elapsed() < patience, "a file without names and opens can still be reached");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn who_else_has_a_file_open_is_told_by_the_counts_of_the_kernel() {
+    let Lab { dir, export, opens } = &lab();
+    let caller = Caller::root();
+    let parent = export.root().unwrap().file;
+    let (flags, open) = (OpenFlags::empty(), OpenId::FIRST);
+    let access = Access::ReadWrite;
+    let create = Create { parent, name: name("a"), open, mode: 0o600, access, flags };
+    let file = export.call(&caller, create, opens).unwrap().entry.file;
+    let beside = |writes: bool| {
+        std::fs::File::options().read(true).write(writes).open(dir.path().join("a")).unwrap()
+    };
+    let seen = |looks| export.local_use(&file, looks);
+    assert_eq!(seen(1), LocalUse::None);
+    let reader = beside(false);
+    assert_eq!(seen(2), LocalUse::Writes, "what for is not known beside an own writer");
+    drop(reader);
+    assert_eq!(seen(1), LocalUse::None);
+    let read = |open| {
+        let (file, access) = (file.clone(), Access::Read);
+        export.call(&caller, op::Open { file, open, access, flags, proof: None }, opens).unwrap();
+    };
+    let (second, third) = (open.next(), open.next().next());
+    read(second);
+    assert_eq!(seen(1), LocalUse::Unknown, "both are open here");
+    export.call(&caller, op::Release { open }, opens).unwrap();
+    let reader = beside(false);
+    assert_eq!(seen(1), LocalUse::Reads);
+    read(third);
+    assert_eq!(seen(1), LocalUse::Unknown);
+    let writer = beside(true);
+    assert_eq!(seen(1), LocalUse::Writes);
+    drop((reader, writer));
 }

@@ -1,5 +1,5 @@
-//! How late a mount sees what local processes of the home node change beside it: measured by all cases of
-//! that pair, and printed at the end. It decides nothing.
+//! How late a mount sees what local processes of the home node change beside it, and mappings there and
+//! elsewhere see each other: measured by all cases of such pairs, and printed at the end. It decides nothing.
 
 use std::time::Duration;
 

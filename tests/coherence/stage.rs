@@ -115,7 +115,12 @@ impl Pair {
             Self::Served => (3, "/mfs0/n3/data"),
             Self::Local => (3, "/data"),
         };
-        [remote, Side { node, way, late: Late::Never }]
+        // The home in turn is told of nothing that is stored elsewhere before it is written back.
+        let late = match late {
+            Late::Never => late,
+            Late::Mappings | Late::All => Late::Mappings,
+        };
+        [remote, Side { node, way, late }]
     }
 }
 

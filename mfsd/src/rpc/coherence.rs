@@ -215,7 +215,7 @@ impl Coherence {
     /// this returns, all that was noticed before it was called has been told.
     pub(super) fn notice(&self, read: impl FnOnce() -> LocalChanges) {
         let _noticing = self.noticing.lock();
-        let LocalChanges { others, own, anything } = read();
+        let LocalChanges { others, own, anything, .. } = read();
         m::SERVER_LOCAL_CHANGES.add(others.len() as u64);
         if anything {
             self.step(Event::Overflowed);
@@ -234,6 +234,11 @@ impl Coherence {
         });
         // After what is asked back, so that who looks does not look at what it remembers.
         others.iter().filter(|changed| !changed.names).for_each(|c| self.grew_unasked(c.ino));
+    }
+
+    /// Somebody who asks nobody may have looked at what others keep changed of a file.
+    pub(super) fn looked_unasked(&self, ino: InodeNo) {
+        self.step(Event::Noticed(vec![(ino, Leases::DATA_WRITE)]));
     }
 
     /// A session keeps pages of a file through one more open, if `new` says so.
@@ -326,7 +331,7 @@ impl Coherence {
     /// remember of the file has been asked back by the change it came from.
     pub(super) fn change_for_long(
         self: &Arc<Self>,
-        session: SessionId,
+        session: Option<SessionId>,
         touches: Vec<Touch>,
     ) -> ChangeHold {
         let hold = self.change();

@@ -19,6 +19,7 @@ use super::effects::Effects;
 use super::leasing::WriteIntent;
 use super::limits::Limits;
 use super::lock_waiters::{LockWaiters, Waiter};
+use super::neighbours::Neighbours;
 use super::once::{Answered, Named, Once};
 use super::open_table::Opening;
 use super::opens_of::OpensOf;
@@ -34,6 +35,7 @@ pub(super) struct Dispatch<T: Tree> {
     pub(super) verifier: Verifier,
     pub(super) limits: Limits,
     pub(super) coherence: Arc<Coherence>,
+    pub(super) neighbours: Arc<Neighbours>,
     pub(super) locks: LockWaiters,
     pub(super) once: Once,
     /// All locks are going to be tried: asking once more changes nothing.

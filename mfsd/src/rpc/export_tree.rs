@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mfs::export;
-use mfs::export::{Export, Interest, LocalChanges, LockRecord, OpenFile, Pool, Tenant, Watched};
+use mfs::export::{
+    Export, Interest, LocalChanges, LocalUse, LockRecord, OpenFile, Pool, Tenant, Watched,
+};
 use mfs::telemetry::metrics as m;
 use mfs::types::op::{Create, Entry, Opened, Operation, Outcome};
 use mfs::types::{
@@ -125,6 +127,10 @@ impl Tree for ExportTree {
 
     fn local_changes(&self) -> LocalChanges {
         self.export.local_changes()
+    }
+
+    fn local_use(&self, file: &FileId, looks: usize) -> LocalUse {
+        self.export.local_use(file, looks)
     }
 
     fn on_local_changes(&self, wake: Box<dyn Fn() + Send>) {

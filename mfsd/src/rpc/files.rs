@@ -114,6 +114,7 @@ impl<T: Tree> FilesService<T> {
                 verifier: instance.verifier,
                 limits,
                 coherence: Coherence::new(terms, grace),
+                neighbours: Arc::default(),
                 locks: LockWaiters::default(),
                 once: Once::new(intents),
                 sweeping: AtomicBool::new(false),
@@ -151,6 +152,7 @@ impl<T: Tree> FilesService<T> {
                 () = self.stop.cancelled() => return,
                 _ = ticks.tick() => self.tick(),
                 _ = rests.tick() => {
+                    self.dispatch.review_beside();
                     self.dispatch.tree.rest(Arc::<Coherence>::clone(&self.dispatch.coherence));
                 }
                 () = &mut grace, if in_grace => {

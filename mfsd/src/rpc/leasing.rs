@@ -102,6 +102,8 @@ impl<T: Tree> Dispatch<T> {
         self.keep_length(session, open);
         let reading = self.coherence.begin_reading();
         let watched = self.tree.watch(&[(&file, Some(FileKind::Regular))]);
+        // After that: who opens it from now on is noticed.
+        self.look_beside(ino, &file);
         Some(Filling { reading, ino, watched })
     }
 
@@ -248,14 +250,20 @@ impl<T: Tree> Dispatch<T> {
         let ino = self.number(session, Subject::Open(open))?;
         let hold = self
             .coherence
-            .change_for_long(session.id, vec![(ino, Leases::ATTRIBUTES | Leases::DATA)]);
+            .change_for_long(Some(session.id), vec![(ino, Leases::ATTRIBUTES | Leases::DATA)]);
         // Released meanwhile, it is over.
         session.opens.lock().writes_past(open, hold)
     }
 
     /// Tells the grantor of local changes that were noticed.
-    pub(super) fn notice(&self) {
-        self.coherence.notice(|| self.tree.local_changes());
+    pub(super) fn notice(self: &Arc<Self>) {
+        let mut used = Vec::new();
+        self.coherence.notice(|| {
+            let mut changes = self.tree.local_changes();
+            used = std::mem::take(&mut changes.used);
+            changes
+        });
+        self.used_beside(used);
     }
 
     fn number(&self, session: &Session<T>, subject: Subject<'_>) -> Option<InodeNo> {

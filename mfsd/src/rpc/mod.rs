@@ -32,6 +32,7 @@ mod ledger;
 mod limits;
 mod lock_waiters;
 mod lock_waits;
+mod neighbours;
 mod once;
 mod open_table;
 mod opens_of;

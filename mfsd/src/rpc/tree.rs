@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mfs::export::{Interest, LocalChanges, LockRecord};
+use mfs::export::{Interest, LocalChanges, LocalUse, LockRecord};
 use mfs::types::op::{Create, Entry, Opened, Operation, Outcome};
 use mfs::types::{
     Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId,
@@ -85,6 +85,12 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
 
     /// The local changes that were noticed since the last call.
     fn local_changes(&self) -> LocalChanges;
+
+    /// What other processes of this machine have a file open for, which this tree has open.
+    /// It is looked so often before somebody is believed to have. May block.
+    fn local_use(&self, _file: &FileId, _looks: usize) -> LocalUse {
+        LocalUse::Unknown
+    }
 
     /// Has `wake` called whenever there are local changes, until the tree is gone.
     fn on_local_changes(&self, wake: Box<dyn Fn() + Send>);

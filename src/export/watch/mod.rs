@@ -47,6 +47,19 @@ pub struct Changed {
     pub names: bool,
 }
 
+/// A watched file that another process has opened or closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Used {
+    /// Its number.
+    pub ino: InodeNo,
+    /// Which process.
+    pub pid: i32,
+    /// It has opened it.
+    pub opened: bool,
+    /// It has closed it; if both, in the end, as far as is known.
+    pub closed: bool,
+}
+
 /// What was changed locally since the last look.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LocalChanges {
@@ -54,6 +67,8 @@ pub struct LocalChanges {
     pub others: Vec<Changed>,
     /// By this process.
     pub own: Vec<Changed>,
+    /// By other processes opened or closed; only of files of which writes are noticed.
+    pub used: Vec<Used>,
     /// Something was missed: anything may have been changed.
     pub anything: bool,
 }

@@ -36,8 +36,9 @@ const WANTED: u64 = libc::FAN_CREATE
     | libc::FAN_ATTRIB
     | libc::FAN_ONDIR;
 
-/// What is asked for of a file besides. What was written through a map is said by FAN_CLOSE_WRITE alone.
-const WRITES: u64 = libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE;
+/// What is asked for of a file besides. What was written through a map is said by FAN_CLOSE_WRITE alone, and who
+/// may map it by FAN_OPEN.
+const WRITES: u64 = libc::FAN_MODIFY | libc::FAN_OPEN | libc::FAN_CLOSE;
 
 const METADATA_LEN: usize = 24;
 const INFO_HEAD_LEN: usize = 4;

@@ -196,6 +196,22 @@ fn own_changes_are_told_apart_and_who_waits_is_woken() {
 }
 
 #[test]
+fn who_opens_and_closes_a_watched_file_is_noticed() {
+    let lab = Lab::new();
+    lab.shell("echo text > file");
+    let file = lab.find("file");
+    lab.remember(&[&file]);
+    lab.export.local_changes();
+    lab.shell("cat file > /dev/null");
+    let LocalChanges { others, used, .. } = lab.export.local_changes();
+    assert!(others.is_empty(), "it is no change: {others:?}");
+    let [used] = used[..] else { panic!("{used:?}") };
+    assert!(used.ino == file.attr.ino && used.opened && used.closed, "{used:?}");
+    drop(std::fs::File::open(lab.place.join("file")).unwrap());
+    assert_eq!(lab.export.local_changes().used, [], "this process itself");
+}
+
+#[test]
 fn nothing_is_noticed_before_it_matters_and_only_where_it_can_be() {
     let dir = tempfile::tempdir().unwrap();
     mount_at(dir.path());

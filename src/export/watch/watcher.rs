@@ -18,7 +18,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::marks::{Idle, Marks};
 use super::sys::{self, Event, Fid};
-use super::{Changed, LocalChanges, kinds};
+use super::{Changed, LocalChanges, Used, kinds};
 use crate::export::mountinfo::{self, MountLine};
 use crate::export::mounts::FsKey;
 use crate::export::numbers::{Identity, Numbers};
@@ -218,7 +218,7 @@ impl Watcher {
     fn read_all(&self, numbers: &Numbers, changes: &mut LocalChanges) {
         let mut buffer = vec![0; BUFFER];
         let own_pid = std::process::id();
-        let (mut others, mut own) = (HashMap::new(), HashMap::new());
+        let (mut others, mut own, mut used) = (HashMap::new(), HashMap::new(), HashMap::new());
         for _ in 0..MOST_READS {
             let len = match sys::read(self.events.as_fd(), &mut buffer) {
                 Ok(0) => break,
@@ -235,6 +235,9 @@ impl Watcher {
                     continue;
                 };
                 let is_own = u32::try_from(event.pid) == Ok(own_pid);
+                if let Some((fid, pid, bits)) = using(&event).filter(|_| !is_own) {
+                    *used.entry((fid, pid)).or_insert(0) |= bits;
+                }
                 let by = if is_own { &mut own } else { &mut others };
                 for (fid, names) in touched(event, is_own) {
                     *by.entry(fid).or_insert(false) |= names;
@@ -249,6 +252,13 @@ impl Watcher {
         };
         changes.others = others.into_iter().filter_map(changed).collect();
         changes.own = own.into_iter().filter_map(changed).collect();
+        let in_use = |(((fsid, handle), pid), bits): ((Fid, i32), u64)| {
+            let fs = marks.named(fsid)?;
+            let ino: InodeNo = numbers.of(&Identity::Handle(fs, &handle));
+            let (opened, closed) = (bits & libc::FAN_OPEN != 0, bits & libc::FAN_CLOSE != 0);
+            Some(Used { ino, pid, opened, closed })
+        };
+        changes.used = used.into_iter().filter_map(in_use).collect();
     }
 
     /// The thread: waits for changes and requests.
@@ -314,6 +324,13 @@ impl std::fmt::Debug for Watcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watcher").field("place", &self.place).finish_non_exhaustive()
     }
+}
+
+/// The file that an event says was opened or closed, by whom, and which of it.
+fn using(event: &Event) -> Option<(Fid, i32, u64)> {
+    let bits = event.mask & (libc::FAN_OPEN | libc::FAN_CLOSE);
+    let file = event.file.clone().filter(|_| bits != 0)?;
+    Some((file, event.pid, bits))
 }
 
 /// The files that an event concerns, and whether names in them.

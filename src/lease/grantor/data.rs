@@ -41,11 +41,11 @@ impl Grantor {
         &mut self,
         now: Duration,
         id: ChangeId,
-        session: SessionId,
+        session: Option<SessionId>,
         touches: &[Touch],
         out: &mut Vec<Action>,
     ) {
-        let change = Change::new(Some(session), touches, Leases::empty());
+        let change = Change::new(session, touches, Leases::empty());
         self.enter(now, id, change.lasting(), out);
     }
 

@@ -87,8 +87,8 @@ pub enum Event {
     Lasting {
         /// Names it.
         id: ChangeId,
-        /// Who.
-        session: SessionId,
+        /// Who; none of the sessions, if it is somebody who asks nobody.
+        session: Option<SessionId>,
         /// What.
         touches: Vec<Touch>,
     },
