@@ -1,10 +1,10 @@
-//! Named points in the code at which a test has this process killed or stopped: what a crash leaves behind is
-//! tried at each of them on purpose, and not by luck.
+//! Named points in the code at which a test has this process killed or stopped, or its connection cut: what
+//! that leaves behind is tried at each of them on purpose, and not by luck.
 //!
 //! They exist in builds with debug assertions only. A release build has no point, and no way to arm one.
 //!
 //! Which are armed is one text (`MFS_FAIL`, which `main` reads), such as `applied:Rename=kill` or
-//! `send:Write@3=kill,recalled=stop`: the point, an operation if not any, the how manieth time it is reached,
+//! `send:Write@3=cut,recalled=stop`: the point, an operation if not any, the how manieth time it is reached,
 //! and what happens then.
 
 use std::fmt;
@@ -33,6 +33,8 @@ pub enum Point {
     Send,
     /// A mount has handed a request to the transport.
     Sent,
+    /// A mount has received a message, and not looked at it.
+    Received,
     /// A mount has forgotten what a recall asks for, and has not said so.
     Recalled,
 }
@@ -44,6 +46,8 @@ enum Fate {
     Kill,
     /// As `kill -STOP` does: the process stands still until it is told to go on.
     Stop,
+    /// The connection that the point is about breaks.
+    Cut,
 }
 
 /// A point that is armed. It goes off once.
@@ -72,26 +76,38 @@ pub fn arm(text: &str) -> Result<(), String> {
 
 /// This point is reached in the course of an operation, whose name `operation` is; empty if of none.
 pub fn reach(point: Point, operation: impl FnOnce() -> &'static str) {
+    let _is_cut = cuts(point, operation); // no point but those of a connection is armed to be cut
+}
+
+/// As [`reach`], at a point of a connection. Whether to cut it here.
+#[must_use]
+pub fn cuts(point: Point, operation: impl FnOnce() -> &'static str) -> bool {
     if !cfg!(debug_assertions) {
-        return;
+        return false;
     }
-    let Some(armed) = ARMED.get() else { return };
+    let Some(armed) = ARMED.get() else { return false };
     let operation = operation();
+    let mut is_cut = false;
     for armed in armed.iter().filter(|armed| armed.is_due(point, operation)) {
+        tracing::warn!("fail point {point} of {operation:?}: {:?}", armed.fate);
         let signal = match armed.fate {
             Fate::Kill => Signal::KILL,
             Fate::Stop => Signal::STOP,
+            Fate::Cut => {
+                is_cut = true;
+                continue;
+            }
         };
-        tracing::warn!("fail point {point} of {operation:?}: {signal:?}");
         // A signal to the process itself is delivered before the call returns, unless it is forbidden.
         let _ = kill_process(getpid(), signal);
     }
+    is_cut
 }
 
 // === impl Point ===
 
 impl Point {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Apply,
         Self::Applied,
         Self::Reply,
@@ -100,8 +116,14 @@ impl Point {
         Self::Journaled,
         Self::Send,
         Self::Sent,
+        Self::Received,
         Self::Recalled,
     ];
+
+    /// Whether it is about one connection, which can be cut.
+    const fn is_of_connection(self) -> bool {
+        matches!(self, Self::Send | Self::Sent | Self::Received)
+    }
 }
 
 impl fmt::Display for Point {
@@ -115,6 +137,7 @@ impl fmt::Display for Point {
             Self::Journaled => "journaled",
             Self::Send => "send",
             Self::Sent => "sent",
+            Self::Received => "received",
             Self::Recalled => "recalled",
         })
     }
@@ -144,13 +167,15 @@ impl FromStr for Armed {
         };
         let left = count.parse().ok().filter(|count| *count > 0).ok_or_else(wrong)?;
         let point = Point::ALL.into_iter().find(|point| point.to_string() == name);
+        let point = point.ok_or_else(wrong)?;
         Ok(Self {
-            point: point.ok_or_else(wrong)?,
+            point,
             operation,
             left: AtomicU32::new(left),
             fate: match fate {
                 "kill" => Fate::Kill,
                 "stop" => Fate::Stop,
+                "cut" if point.is_of_connection() => Fate::Cut,
                 _ => return Err(wrong()),
             },
         })
@@ -185,6 +210,8 @@ mod tests {
         }
         for point in Point::ALL {
             assert!(format!("{point}=kill").parse::<Armed>().is_ok());
+            let cut = format!("{point}=cut").parse::<Armed>();
+            assert_eq!(cut.is_ok(), point.is_of_connection(), "{point}");
         }
     }
 }

@@ -31,6 +31,9 @@ use crate::wire::{
 /// kernel acknowledges while mfsd stands still.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
+/// Why a connection ended at a fail point.
+const CUT: &str = "it was cut at a fail point";
+
 /// HTTP/2 settings, as measured for bulk data (design: frames of 1 MiB, windows of 4 and 8 MiB).
 const MAX_FRAME: u32 = 1 << 20;
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -66,7 +69,9 @@ pub(super) struct Greeting {
 /// A connection that is up, or being made. Dropping it cuts it.
 #[derive(Debug)]
 pub(super) struct OpenLane {
+    lane: Lane,
     pub(super) generation: Generation,
+    reports: Reports,
     requests: mpsc::UnboundedSender<ClientMessage>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -108,8 +113,9 @@ impl OpenLane {
     ) -> Self {
         let (requests, outgoing) = mpsc::unbounded_channel();
         let lane = hello.purpose;
+        let told = reports.clone();
         let task = tokio::spawn(async move {
-            let report = |told| drop(reports.send((lane, generation, told)));
+            let report = |news| drop(told.send((lane, generation, news)));
             let greeting = greet(&*connector, &member, hello, outgoing, fate.clone());
             let loss = match greeting.await {
                 Ok((welcome, replies, _channel)) => {
@@ -121,7 +127,7 @@ impl OpenLane {
             };
             report(Told::Down(loss));
         });
-        Self { generation, requests, task }
+        Self { lane, generation, reports, requests, task }
     }
 
     /// Hands a message over to be sent. If the connection is over, its end is reported anyway.
@@ -130,9 +136,20 @@ impl OpenLane {
             ClientMessage::Request(request) => request.operation.name(),
             _ => "",
         };
-        failpoint::reach(Point::Send, || operation);
+        if failpoint::cuts(Point::Send, || operation) {
+            return self.break_off();
+        }
         drop(self.requests.send(message));
-        failpoint::reach(Point::Sent, || operation);
+        if failpoint::cuts(Point::Sent, || operation) {
+            self.break_off();
+        }
+    }
+
+    /// Cuts the connection, as if it broke.
+    fn break_off(&self) {
+        self.task.abort();
+        let loss = Loss::Ended(CUT.to_owned());
+        drop(self.reports.send((self.lane, self.generation, Told::Down(loss))));
     }
 
     /// Says goodbye and lets the connection end by itself, within `limit`.
@@ -228,6 +245,9 @@ async fn listen(mut replies: Streaming<v1::Reply>, report: impl Fn(Told), fate: 
             Ok(None) => return Loss::Ended("it hung up".to_owned()),
             Err(status) => return ended(fate, &status),
         };
+        if failpoint::cuts(Point::Received, || "") {
+            return Loss::Ended(CUT.to_owned());
+        }
         let id = RequestId::new(reply.request_id);
         let verifier = Verifier(reply.verifier);
         match (ServerMessage::try_from(reply), id) {

@@ -5,6 +5,7 @@
 mod addresses;
 mod configuration;
 mod crashes;
+mod cuts;
 mod daemon_restart;
 mod features;
 mod figures;
