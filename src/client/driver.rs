@@ -63,6 +63,9 @@ pub(super) struct Driver {
     reports: Reports,
     told: mpsc::UnboundedReceiver<(Lane, Generation, Told)>,
     last_use: Instant,
+    /// Until then the node may wait with changes for this client to greet: it does not know that what was
+    /// remembered went with the connection.
+    awaited_until: Option<Instant>,
     /// Not before this is the bulk connection tried again.
     bulk_after: Instant,
 }
@@ -105,6 +108,7 @@ impl Driver {
             reports,
             told,
             last_use: now,
+            awaited_until: None,
             bulk_after: now,
         }
     }
@@ -203,6 +207,7 @@ impl Driver {
                     self.reach.note_connected(now);
                     self.judge(now);
                     self.leases.begin(&welcome);
+                    self.awaited_until = None;
                 }
                 self.step(Event::Up(lane, welcome));
             }
@@ -263,7 +268,8 @@ impl Driver {
         if !self.reach.is_member(now) && self.control.is_some() {
             self.give_up_connections(now, "it is no member any more, or declared dead");
         }
-        let wanted = self.session.wants_connection();
+        let wanted =
+            self.session.wants_connection() || self.awaited_until.is_some_and(|at| now < at);
         let mut wake = self.session.next_deadline();
         let mut also = |at: Instant| wake = Some(wake.map_or(at, |wake| wake.min(at)));
         self.reach.dies_at(now).into_iter().for_each(&mut also);
@@ -283,6 +289,7 @@ impl Driver {
                 if let Some(control) = self.control.take() {
                     tokio::spawn(control.finish(GOODBYE));
                     self.go_down(Lane::Control);
+                    self.awaited_until = None;
                 }
                 self.give_up_connections(now, "nothing is asked of it");
             } else {
@@ -344,8 +351,10 @@ impl Driver {
 
     /// A connection is gone: what was remembered because of it goes first.
     fn go_down(&mut self, lane: Lane) {
-        if lane == Lane::Control {
-            self.leases.end();
+        if lane == Lane::Control
+            && let Some(term) = self.leases.end()
+        {
+            self.awaited_until = Some(now() + term);
         }
         self.step(Event::Down(lane));
     }

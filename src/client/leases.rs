@@ -79,8 +79,8 @@ pub struct Keeper(pub Arc<dyn LeaseKeeper>);
 pub(super) struct NodeLeases {
     node: NodeId,
     keeper: Option<Keeper>,
-    /// Whether the connection that is up grants any.
-    granting: bool,
+    /// The term of those that the connection that is up grants.
+    granting: Option<Duration>,
     /// What is given back late over the connection that is up.
     returned: Option<mpsc::UnboundedReceiver<ReturnLease>>,
 }
@@ -133,7 +133,7 @@ impl<T> Answered<T> {
 impl NodeLeases {
     pub(super) fn new(node: NodeId, keeper: Option<Keeper>) -> Self {
         let keeper = keeper.filter(|keeper| keeper.0.wants(node));
-        Self { node, keeper, granting: false, returned: None }
+        Self { node, keeper, granting: None, returned: None }
     }
 
     /// What the greeting asks for.
@@ -148,8 +148,8 @@ impl NodeLeases {
     pub(super) fn begin(&mut self, welcome: &Welcome) {
         self.end();
         let Some(keeper) = &self.keeper else { return };
-        self.granting = welcome.features & features::LEASES != 0;
-        if self.granting {
+        if welcome.features & features::LEASES != 0 {
+            self.granting = Some(welcome.lease_term);
             let (term, trusts_root) = (welcome.lease_term, welcome.trusts_root);
             let (returns, returned) = Returns::new();
             self.returned = Some(returned);
@@ -166,14 +166,15 @@ impl NodeLeases {
         }
     }
 
-    /// The control connection is gone, or about to go.
-    pub(super) fn end(&mut self) {
+    /// The control connection is gone, or about to go. For how long the node may wait for this client, which
+    /// may hold something as far as it knows.
+    pub(super) fn end(&mut self) -> Option<Duration> {
         self.returned = None;
-        if let Some(keeper) = &self.keeper
-            && std::mem::take(&mut self.granting)
-        {
+        let term = self.granting.take();
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| term.is_some()) {
             keeper.0.lost(self.node);
         }
+        term
     }
 
     /// A request that was sent at `sent` has been answered.
@@ -215,6 +216,6 @@ impl NodeLeases {
     }
 
     fn active(&self) -> Option<&Keeper> {
-        self.keeper.as_ref().filter(|_| self.granting)
+        self.keeper.as_ref().filter(|_| self.granting.is_some())
     }
 }

@@ -188,6 +188,22 @@ async fn a_restart_of_the_server_and_the_end_of_the_session_lose_everything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_held_something_greets_a_restarted_server_unasked() {
+    let world = World::new();
+    world.hold().await;
+    let before = *world.node.dialled.lock();
+    world.node.restart();
+    // A server that starts changes nothing until then.
+    world.eventually(|world| *world.node.dialled.lock() > before).await;
+    world.hold().await;
+    // It goes when nothing is asked any more, and is not made again.
+    let before = *world.node.dialled.lock();
+    world.eventually(|world| *world.memory.lost.lock() == 2).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(*world.node.dialled.lock(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_connection_ends_although_leases_are_held() {
     let world = World::new();
     world.hold().await;
