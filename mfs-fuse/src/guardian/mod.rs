@@ -62,7 +62,7 @@ pub struct Guardian {
 struct Running {
     process: Child,
     /// Closed with the daemon.
-    _life: PipeWriter,
+    life: PipeWriter,
 }
 
 // === impl Guardian ===
@@ -111,15 +111,15 @@ impl Guardian {
             .stdout(Stdio::from(self.device.try_clone()?))
             .stderr(Stdio::from(self.table.descriptor()?))
             .spawn()?;
-        Ok(Running { process, _life: ours })
+        Ok(Running { process, life: ours })
     }
 }
 
 impl Drop for Guardian {
     fn drop(&mut self) {
-        if let Some(mut running) = self.running.lock().take() {
-            drop(running._life);
-            let _ = running.process.wait(); // it has nothing else to do
+        if let Some(Running { mut process, life }) = self.running.lock().take() {
+            drop(life);
+            let _ = process.wait(); // it has nothing else to do
         }
     }
 }

@@ -2,6 +2,7 @@
 //! notes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use mfs::sync::Mutex;
@@ -40,7 +41,22 @@ pub(super) struct Once {
 /// One at a time of those that append to a file through this daemon: only then does the length that it had
 /// before tell whose the end is. The kernel writes one after the other anyway.
 #[derive(Debug, Default)]
-struct Turns(Mutex<HashMap<InodeNo, Arc<Mutex<()>>>>);
+struct Turns(Mutex<HashMap<InodeNo, Queue>>);
+
+/// Those who append to one file.
+#[derive(Debug, Default)]
+struct Queue {
+    /// How many have a turn or wait for one.
+    users: usize,
+    lock: Arc<Mutex<()>>,
+}
+
+/// One who has a turn, or waits for it.
+struct Turn<'a> {
+    turns: &'a Turns,
+    ino: InodeNo,
+    lock: Arc<Mutex<()>>,
+}
 
 // === impl Named ===
 
@@ -74,21 +90,8 @@ impl Once {
             Operation::Write(write) => opens.find(write.open).filter(T::appends),
             _ => None,
         };
-        let run = || self.noted(dispatch, (owner, named), (caller, operation), opens, execute);
-        match appended {
-            Some(open) => self.appends.with(T::file_of(&open).1, run),
-            None => run(),
-        }
-    }
-
-    fn noted<T: Tree>(
-        &self,
-        dispatch: &Dispatch<T>,
-        (owner, named): (&Owner, Named),
-        (caller, operation): (&Caller, Operation),
-        opens: &dyn Opens<T>,
-        execute: impl FnOnce(Operation) -> Answer,
-    ) -> Answered {
+        let turn = appended.map(|open| self.appends.turn(T::file_of(&open).1));
+        let _mine = turn.as_ref().map(|turn| turn.lock.lock());
         let Named { first, again } = named;
         let tree = &dispatch.tree;
         if !self.intents.is_kept() && !again {
@@ -143,17 +146,23 @@ fn unknown() -> Refusal {
 // === impl Turns ===
 
 impl Turns {
-    fn with<R>(&self, ino: InodeNo, run: impl FnOnce() -> R) -> R {
-        let turn = Arc::clone(self.0.lock().entry(ino).or_default());
-        let result = {
-            let _mine = turn.lock();
-            run()
-        };
-        let mut turns = self.0.lock();
-        // Those of the table and of this call: nobody else waits.
-        if Arc::strong_count(&turn) == 2 {
-            turns.remove(&ino);
+    fn turn(&self, ino: InodeNo) -> Turn<'_> {
+        let mut files = self.0.lock();
+        let queue = files.entry(ino).or_default();
+        queue.users += 1;
+        Turn { turns: self, ino, lock: Arc::clone(&queue.lock) }
+    }
+}
+
+// === impl Turn ===
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut files = self.turns.0.lock();
+        let Entry::Occupied(mut file) = files.entry(self.ino) else { return };
+        file.get_mut().users -= 1;
+        if file.get().users == 0 {
+            file.remove();
         }
-        result
     }
 }
