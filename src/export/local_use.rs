@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::Export;
-use super::sys;
+use super::{Export, kernel_lease};
 use crate::types::FileId;
 
 /// What other processes of this machine have a file open for.
@@ -44,7 +43,7 @@ impl Export {
                 #[allow(clippy::disallowed_methods)] // on a thread that may block
                 std::thread::sleep(PAUSE);
             }
-            seen = local_use(&self.tree.opens.all(file));
+            seen = self.tree.kernel_leases.local_use(&self.tree.opens.all(file));
             if matches!(seen, LocalUse::None | LocalUse::Unknown) {
                 break;
             }
@@ -53,7 +52,8 @@ impl Export {
     }
 }
 
-fn local_use(own: &[Arc<OwnedFd>]) -> LocalUse {
+/// As the kernel counts for these descriptors of a file; `is_leased` says of which it knows a lease for reading.
+pub(super) fn of(own: &[Arc<OwnedFd>], is_leased: impl Fn(&Arc<OwnedFd>) -> bool) -> LocalUse {
     let writes = |fd: &Arc<OwnedFd>| {
         let mode = rustix::fs::fcntl_getfl(fd).map(|flags| flags & OFlags::RWMODE);
         mode != Ok(OFlags::RDONLY)
@@ -61,7 +61,7 @@ fn local_use(own: &[Arc<OwnedFd>]) -> LocalUse {
     let Some(one) = own.first() else { return LocalUse::Unknown };
     let is_single = own.len() == 1;
     if is_single {
-        match sys::is_open_elsewhere(one.as_fd()) {
+        match kernel_lease::is_open_elsewhere(one.as_fd(), is_leased(one)) {
             Ok(true) => {}
             Ok(false) => return LocalUse::None,
             Err(_) => return LocalUse::Unknown,
@@ -70,7 +70,11 @@ fn local_use(own: &[Arc<OwnedFd>]) -> LocalUse {
     if own.iter().any(writes) {
         return if is_single { LocalUse::Writes } else { LocalUse::Unknown };
     }
-    match sys::is_open_for_writing(one.as_fd()) {
+    if own.iter().any(is_leased) {
+        // Nobody writes it then.
+        return if is_single { LocalUse::Reads } else { LocalUse::Unknown };
+    }
+    match kernel_lease::is_open_for_writing(one.as_fd()) {
         Ok(true) => LocalUse::Writes,
         Ok(false) if is_single => LocalUse::Reads,
         Ok(false) | Err(_) => LocalUse::Unknown,

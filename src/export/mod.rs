@@ -33,6 +33,7 @@ mod held;
 mod hidden;
 mod impersonate;
 mod io;
+mod kernel_lease;
 mod local_use;
 mod lock;
 mod mountinfo;
@@ -57,6 +58,7 @@ pub use abilities::Abilities;
 pub use execute::{OpenMap, Opens};
 pub use fd_budget::{FdBudget, FdSlot};
 pub use held::LockRecord;
+pub use kernel_lease::{KernelLease, OnWriters};
 pub use local_use::LocalUse;
 pub use open_file::OpenFile;
 pub use pool::Pool;
@@ -65,6 +67,7 @@ pub use watch::{Changed, Interest, LocalChanges, Used, Watched};
 
 use file_id::{FileRef, Seal};
 use hidden::{Hidden, Reached};
+use kernel_lease::KernelLeases;
 use mounts::Mounts;
 use numbers::Numbers;
 use open_index::OpenIndex;
@@ -210,6 +213,7 @@ impl Export {
             numbers: Numbers::new(&keys.inode_numbers, home),
             pinned: Pinned::new(&budget),
             opens: OpenIndex::default(),
+            kernel_leases: KernelLeases::default(),
             programs: Arc::default(),
             watch: Watch::default(),
             mounts,

@@ -23,21 +23,29 @@ impl OpenIndex {
         self.by_file.lock().entry(file.clone()).or_default().push(Arc::downgrade(fd));
     }
 
-    /// Forgets an open that ends.
+    /// Forgets an open that ends; what was noted twice is still there once.
     pub(super) fn forget(&self, file: &FileId, fd: &Arc<OwnedFd>) {
         let mut by_file = self.by_file.lock();
         if let Some(opens) = by_file.get_mut(file) {
-            opens.retain(|open| open.as_ptr() != Arc::as_ptr(fd));
+            if let Some(at) = opens.iter().position(|open| open.as_ptr() == Arc::as_ptr(fd)) {
+                opens.swap_remove(at);
+            }
             if opens.is_empty() {
                 by_file.remove(file);
             }
         }
     }
 
-    /// All descriptors of a file.
+    /// All descriptors of a file, each once.
     pub(super) fn all(&self, file: &FileId) -> Vec<Arc<OwnedFd>> {
         let by_file = self.by_file.lock();
-        by_file.get(file).into_iter().flatten().filter_map(Weak::upgrade).collect()
+        let mut all: Vec<Arc<OwnedFd>> = Vec::new();
+        for open in by_file.get(file).into_iter().flatten().filter_map(Weak::upgrade) {
+            if !all.iter().any(|known| Arc::ptr_eq(known, &open)) {
+                all.push(open);
+            }
+        }
+        all
     }
 
     /// A descriptor of its own on the open file; `None` if it is not open.

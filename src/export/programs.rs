@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::sys;
+use super::kernel_lease;
 use crate::sync::Mutex;
 use crate::types::{Errno, InodeNo};
 
@@ -89,7 +89,9 @@ impl Using {
     /// ETXTBSY.
     pub(super) fn refuse_if_written_beside(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
         match self.purpose {
-            Purpose::Run if sys::is_open_for_writing(file).unwrap_or(false) => Err(Errno::TxtBsy),
+            Purpose::Run if kernel_lease::is_open_for_writing(file).unwrap_or(false) => {
+                Err(Errno::TxtBsy)
+            }
             Purpose::Run | Purpose::Write => Ok(()),
         }
     }

@@ -9,8 +9,9 @@
 use aws_lc_rs::constant_time;
 use bytes::Bytes;
 
+use super::Export;
 use super::file_id::Seal;
-use crate::types::{Access, Caller, Capabilities, FileId, NodeId, OpenFlags, OpenProof};
+use crate::types::{Access, Caller, Capabilities, FileId, NodeId, OpenFlags, OpenProof, op};
 
 /// What was decided when a file was opened.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,19 @@ const DONE_AT_FIRST: OpenFlags = OpenFlags::TRUNCATE.union(OpenFlags::EXCLUSIVE)
 
 /// What opening a file takes when its permissions do not count: FOWNER is for `NOATIME`.
 const OVERRIDES: Capabilities = Capabilities::DAC_OVERRIDE.union(Capabilities::FOWNER);
+
+// === impl Export ===
+
+impl Export {
+    /// The proof with which `peer` may open a file so for this caller, whatever its permissions are. It decides
+    /// nothing: to be given to nobody who has not been let open it.
+    pub fn prove(&self, peer: NodeId, caller: &Caller, open: &op::Open) -> Option<OpenProof> {
+        let op::Open { file, access, flags, .. } = open;
+        let (access, flags, holder) = (*access, *flags, Some(peer));
+        let admission = Admission { file, access, flags, uid: caller.uid, holder };
+        admission.prove(&self.tree.seal)
+    }
+}
 
 // === impl Admission ===
 

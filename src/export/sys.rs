@@ -205,41 +205,113 @@ pub(super) fn get_range_lock(
 }
 
 /// fcntl(2): the signal that tells of a lease to be given back (include/uapi/asm-generic/fcntl.h).
-const F_SETSIG: libc::c_int = 10;
+const F_SETSIG: c_int = 10;
 
-/// Whether any process of this machine has the file open for writing, by asking for a lease that nobody
-/// gets who shares the file with a writer. The lease is given back at once.
+/// fcntl(2): who gets that signal.
+const F_SETOWN_EX: c_int = 15;
+
+/// `struct f_owner_ex`.
+#[repr(C)]
+struct Owner {
+    kind: c_int,
+    id: libc::pid_t,
+}
+
+/// One thread (`F_OWNER_TID`).
+const OWNER_THREAD: c_int = 0;
+
+/// A lease of the kernel's own on a file (fcntl(2), F_SETLEASE).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileLease {
+    /// Who opens the file for writing waits.
+    Read,
+    /// Who opens it at all waits.
+    Write,
+    /// None.
+    None,
+}
+
+/// Takes, changes or gives back such a lease. `false`: somebody has the file open in the way that it is to
+/// keep from opening it, through another description than this descriptor's.
 ///
 /// # Errors
 /// Those of fcntl(2): not all file systems have leases.
-pub(super) fn is_open_for_writing(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    is_refused(fd, libc::F_RDLCK)
+pub(super) fn set_lease(fd: BorrowedFd<'_>, lease: FileLease) -> io::Result<bool> {
+    let lease = match lease {
+        FileLease::Read => libc::F_RDLCK,
+        FileLease::Write => libc::F_WRLCK,
+        FileLease::None => libc::F_UNLCK,
+    };
+    // SAFETY: this command of fcntl(2) takes an integer.
+    match check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, lease) }.into()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
-/// Whether the file is open elsewhere: in another process of this machine, or through another descriptor that
-/// was opened by itself. By such a lease as well, which only the single one gets.
+/// Names the signal that tells of somebody who waits for a lease on the file: this process gets it, or that
+/// thread of it alone. Without, it would be SIGIO, which ends a process that does not expect it.
 ///
 /// # Errors
 /// Those of fcntl(2).
-pub(super) fn is_open_elsewhere(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    is_refused(fd, libc::F_WRLCK)
+pub(super) fn tell_by(
+    fd: BorrowedFd<'_>,
+    signal: c_int,
+    thread: Option<libc::pid_t>,
+) -> io::Result<()> {
+    let fd = fd.as_raw_fd();
+    // SAFETY: this command of fcntl(2) takes an integer.
+    check(unsafe { libc::fcntl(fd, F_SETSIG, signal) }.into())?;
+    let Some(id) = thread else { return Ok(()) };
+    let owner = Owner { kind: OWNER_THREAD, id };
+    // SAFETY: this command takes a struct f_owner_ex, which outlives the call and is only read.
+    check(unsafe { libc::fcntl(fd, F_SETOWN_EX, &raw const owner) }.into())
 }
 
-fn is_refused(fd: BorrowedFd<'_>, lease: c_int) -> io::Result<bool> {
-    let fd = fd.as_raw_fd();
-    // Who opens the file between the two calls waits that long, and this process is told of it: by SIGIO,
-    // which would end it, unless another signal is named. This one is ignored by default.
-    // SAFETY: these commands of fcntl(2) take an integer.
-    check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) }.into())?;
-    // SAFETY: as above.
-    match check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, lease) }.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Ok(true),
-        Err(error) => return Err(error),
+/// Holds signals back from the calling thread, for [`wait_for_signal`].
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub(super) fn hold_back(signals: &[c_int]) -> io::Result<()> {
+    let set = signal_set(signals);
+    // SAFETY: the set was initialised, and nobody wants to know the old one.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
-    // SAFETY: as above.
-    check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) }.into())?;
-    Ok(false)
+}
+
+/// Takes one of these signals, which are held back; the descriptor that it is about, if it says so. `None`
+/// if none has come for a second.
+pub(super) fn wait_for_signal(signals: &[c_int]) -> Option<Option<RawFd>> {
+    let set = signal_set(signals);
+    let second = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+    // SAFETY: a siginfo_t is plain data, for which zeros are a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: all three outlive the call, which writes to `info` alone.
+    let signal = unsafe { libc::sigtimedwait(&raw const set, &raw mut info, &raw const second) };
+    if signal < 0 {
+        return None;
+    }
+    // Of a signal of F_SETSIG the kernel says which descriptor (sigaction(2), si_fd); it follows the band.
+    let of_file = signal != libc::SIGIO && info.si_code > 0;
+    // SAFETY: for such a signal the kernel has written `si_band` (a long) and `si_fd` to the union that
+    // begins 16 bytes into a siginfo_t of 128 bytes (include/uapi/asm-generic/siginfo.h).
+    let fd = unsafe { (&raw const info).cast::<u8>().add(24).cast::<c_int>().read_unaligned() };
+    Some(of_file.then_some(fd))
+}
+
+fn signal_set(signals: &[c_int]) -> libc::sigset_t {
+    // SAFETY: a sigset_t is plain data, and initialised by sigemptyset(3) before it is used.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a sigset_t of this function's own.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for signal in signals {
+        // SAFETY: as above; a number that is no signal is refused by the call, and changes nothing.
+        unsafe { libc::sigaddset(&raw mut set, *signal) };
+    }
+    set
 }
 
 /// The kernel's form of a lock: offsets are signed, and a length of 0 reaches to the end of any file.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::types::op::{self, Create, GetAttr, Lookup, MakeDir, Read, ReadDir, Write};
-use crate::types::{Access, FileName, OpenFlags, OpenId};
+use crate::types::{Access, FileName, LockOwner, OpenFlags, OpenId};
 
 struct Lab {
     dir: tempfile::TempDir,
@@ -121,4 +121,74 @@ fn who_else_has_a_file_open_is_told_by_the_counts_of_the_kernel() {
     let writer = beside(true);
     assert_eq!(seen(1), LocalUse::Writes);
     drop((reader, writer));
+}
+
+/// The kernel's lease: who wants to write waits, and this process hears of it.
+#[test]
+fn who_waits_to_write_a_leased_file_is_told_of() {
+    let Lab { dir, export, opens } = &lab();
+    let caller = Caller::root();
+    let parent = export.root().unwrap().file;
+    let path = dir.path().join("a");
+    std::fs::write(&path, b"text").unwrap();
+    let found = export.call(&caller, Lookup { parent, name: name("a") }, opens).unwrap();
+    let (file, open) = (found.file, OpenId::FIRST);
+    let (access, flags) = (Access::Read, OpenFlags::empty());
+    let read = op::Open { file: file.clone(), open, access, flags, proof: None };
+    export.call(&caller, read.clone(), opens).unwrap();
+    let opened = opens.find(open).unwrap();
+    assert!(export.lease_for_reading(&opened).is_none(), "nobody would be told");
+
+    let (sender, receiver) = std::sync::mpsc::channel();
+    export.on_writers(Box::new(move |files| sender.send(files.to_vec()).unwrap()));
+    let writer = std::fs::File::options().write(true).open(&path).unwrap();
+    assert!(export.lease_for_reading(&opened).is_none(), "it is being written");
+    drop(writer);
+    let (lease, used) = export.lease_for_reading(&opened).unwrap();
+    assert_eq!(used, LocalUse::None);
+    let reader = std::fs::File::open(&path).unwrap();
+    assert_eq!(export.local_use(&file, 1), LocalUse::Reads, "and the lease is as it was");
+    // The open ends, the lease does not; and what is removed meanwhile can be opened through it.
+    drop(opened);
+    export.call(&caller, op::Release { open }, opens).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    export.call(&caller, op::Open { open: open.next(), ..read }, opens).unwrap();
+    export.call(&caller, op::Release { open: open.next() }, opens).unwrap();
+
+    let waits = std::thread::spawn(move || {
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        std::fs::File::options().write(true).open(path).unwrap();
+    });
+    assert_eq!(receiver.recv().unwrap(), [found.attr.ino]);
+    assert!(!waits.is_finished());
+    drop(lease);
+    waits.join().unwrap();
+}
+
+/// The lease keeps the description of an open that has ended; its lock is none of that.
+#[test]
+fn a_lock_ends_with_its_open_though_the_file_is_leased() {
+    let Lab { dir, export, opens } = &lab();
+    let caller = Caller::root();
+    let parent = export.root().unwrap().file;
+    std::fs::write(dir.path().join("a"), b"text").unwrap();
+    let file = export.call(&caller, Lookup { parent, name: name("a") }, opens).unwrap().file;
+    let (open, access, flags) = (OpenId::FIRST, Access::Read, OpenFlags::empty());
+    export.call(&caller, op::Open { file, open, access, flags, proof: None }, opens).unwrap();
+    export.on_writers(Box::new(|_| ()));
+    let (lease, _) = export.lease_for_reading(&opens.find(open).unwrap()).unwrap();
+    let lock = op::SetLock {
+        open,
+        owner: LockOwner(1),
+        family: op::LockFamily::Flock,
+        kind: op::LockKind::Exclusive,
+        range: op::LockRange::ALL,
+        wait: false,
+    };
+    export.call(&caller, lock, opens).unwrap();
+    let beside = std::fs::File::open(dir.path().join("a")).unwrap();
+    beside.try_lock().unwrap_err();
+    export.call(&caller, op::Release { open }, opens).unwrap();
+    beside.try_lock().unwrap();
+    drop(lease);
 }

@@ -15,6 +15,7 @@ use super::fd_budget::FdBudget;
 use super::file_id::{FileRef, Seal};
 use super::hidden::{Hidden, Reached, inode_key};
 use super::impersonate::Impersonation;
+use super::kernel_lease::KernelLeases;
 use super::mountinfo::PlaceKey;
 use super::mounts::{Crossing, Mount, Mounts, stat};
 use super::numbers::{Identity, Numbers};
@@ -35,6 +36,7 @@ pub(super) struct Tree {
     pub(super) hidden: Hidden,
     pub(super) pinned: Pinned,
     pub(super) opens: OpenIndex,
+    pub(super) kernel_leases: KernelLeases,
     pub(super) programs: Arc<Programs>,
     pub(super) watch: Watch,
     pub(super) budget: FdBudget,
