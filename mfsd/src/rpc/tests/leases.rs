@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// Waits until all that was sent before has been taken.
-    async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         let id = RequestId::new(1 << 40).expect("not 0");
         self.send(ClientMessage::Renew(id));
         assert_eq!(self.reply().await.id, id);
@@ -334,6 +334,8 @@ async fn a_repeated_answer_grants_nothing() {
 async fn a_daemon_that_starts_changes_nothing_before_those_of_the_last_one_have_come() {
     let dir = tempfile::tempdir().expect("a directory");
     let ledger = || Some(dir.path().join("leases"));
+    // Without one, the first daemon would take the last boot for the time of a daemon before it.
+    std::fs::write(dir.path().join("leases"), "").expect("it can be written");
     let term = Duration::from_secs(3_600);
     let tree = FakeTree::default();
     let first = Daemon::start_on(tree.clone(), term, Limits::default(), ledger());
