@@ -231,6 +231,9 @@ impl fuser::Filesystem for Port {
         let (asker, ino) = (asker(r), ino(number));
         let (access, asked) = open_flags(flags.0);
         let flags = asked | self.always;
+        if let Some(opened) = self.fs.known_open(asker, ino, access, flags) {
+            return Self::answer_known("open", self.open_reply(reply), Ok(opened));
+        }
         self.answer("open", self.open_reply(reply), move |fs| async move {
             let request = Request::of(asker);
             let open = fs.when_settled(|| fs.open(&request, ino, access, flags));
@@ -276,6 +279,14 @@ impl fuser::Filesystem for Port {
         let (asker, fh) = (asker(r), fh(handle));
         // Only what a read(2) asks for names its owner (fs/fuse/file.c); the rest fills pages.
         let pages = owner.is_none();
+        let known = if pages {
+            self.fs.known_pages(asker, fh, offset, size)
+        } else {
+            self.fs.known_data(asker, fh, offset, size)
+        };
+        if let Some(data) = known {
+            return Self::answer_known("read", reply, Ok(data));
+        }
         self.answer("read", reply, move |fs| async move {
             fs.read(asker, fh, (offset, size), pages).await
         });

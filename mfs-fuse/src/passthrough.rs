@@ -134,6 +134,10 @@ impl Reply<Opened> for OpenReply<fuser::ReplyOpen> {
         });
         match id {
             Some(id) => self.reply.opened_passthrough(handle, FopenFlags::empty(), &id),
+            None if opened.keeps => {
+                let keeping = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_KEEP_CACHE;
+                self.reply.opened(handle, keeping);
+            }
             None => self.reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
         }
     }

@@ -139,7 +139,9 @@ impl NodeLeases {
     /// What the greeting asks for.
     pub(super) const fn features(&self) -> u64 {
         match self.keeper {
-            Some(_) => features::LEASES | features::LISTING_PARTS | features::LENGTHS,
+            Some(_) => {
+                features::LEASES | features::LISTING_PARTS | features::LENGTHS | features::HANDLES
+            }
             None => 0,
         }
     }

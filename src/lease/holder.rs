@@ -195,6 +195,11 @@ impl Holder {
         self.is_valid(now) && held.contains(leases) && !self.is_changing((ino, leases))
     }
 
+    /// Whether what is held now was held without a break since `stamp`, given that it was then.
+    pub fn has_kept(&self, now: Duration, stamp: Stamp, ino: InodeNo, leases: Leases) -> bool {
+        self.holds(now, ino, leases) && self.grantable(now, stamp, (ino, leases)) == leases
+    }
+
     /// Whether anything is held, so that the term is worth extending.
     pub fn is_holding(&self) -> bool {
         !self.held.is_empty()
@@ -333,6 +338,22 @@ mod tests {
         holder.begin(at(10));
         assert!(!holder.extend(at(1), at(1)) && !holder.holds(at(1), ino(1), A));
         assert_eq!(holder.grant(at(1), early, ino(1), A), Leases::empty());
+    }
+
+    #[test]
+    fn what_was_taken_and_granted_again_was_not_kept() {
+        let mut holder = holder();
+        assert_eq!(holder.grant(at(0), holder.stamp(), ino(1), A | D), A | D);
+        let stamp = holder.stamp();
+        assert!(holder.has_kept(at(0), stamp, ino(1), A));
+        holder.recall(ino(1), A);
+        assert_eq!(holder.grant(at(0), holder.stamp(), ino(1), A), A);
+        assert!(holder.holds(at(0), ino(1), A) && !holder.has_kept(at(0), stamp, ino(1), A));
+        assert!(holder.has_kept(at(0), stamp, ino(1), D));
+        let own = holder.begin_change(&[(ino(1), D)]);
+        assert!(!holder.has_kept(at(0), stamp, ino(1), D));
+        let _ended = holder.end_change(at(0), own, Leases::empty(), &[]);
+        assert!(!holder.has_kept(at(0), stamp, ino(1), D));
     }
 
     #[test]

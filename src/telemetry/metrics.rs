@@ -14,7 +14,8 @@ const MEMBER_STATES: &[&str] = &["alive", "suspect", "dead"];
 
 /// Values of the label `request` of [`MOUNT_CACHE_HITS`] and [`MOUNT_CACHE_MISSES`], in the order of their
 /// positions.
-const REMEMBERED: &[&str] = &["lookup", "getattr", "readlink", "getxattr", "listxattr", "opendir"];
+const REMEMBERED: &[&str] =
+    &["lookup", "getattr", "readlink", "getxattr", "listxattr", "opendir", "open", "read"];
 
 /// Declares the metrics, and [`ALL`] over them.
 macro_rules! metrics {
@@ -143,6 +144,12 @@ metrics! {
     /// Files of this node of which writes by local processes are noticed.
     SERVER_FILES_WATCHED: Gauge = "mfs_server_files_watched",
         Gauge, Count, Experimental, Daemon;
+    /// Files that no local process opens for writing unnoticed, since mounts open and read them without a message.
+    SERVER_FILES_GUARDED: Gauge = "mfs_server_files_guarded",
+        Gauge, Count, Experimental, Daemon;
+    /// Local openings for writing that waited for mounts to let a file go, counted by file.
+    SERVER_WRITERS_AWAITED: Counter = "mfs_server_writers_awaited_total",
+        Counter, Count, Experimental, Daemon;
     /// Leases granted with answers, counted by file.
     SERVER_LEASES_GRANTED: Counter = "mfs_server_leases_granted_total",
         Counter, Count, Experimental, Daemon;

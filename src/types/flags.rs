@@ -35,6 +35,9 @@ bitflags! {
         const EXECUTE = 1 << 7;
         /// O_NONBLOCK: answer EWOULDBLOCK rather than wait for another's lease.
         const NONBLOCK = 1 << 8;
+        /// The client has opened it already, under a lease that it has not returned: whether the caller may is
+        /// not asked again.
+        const LEASED = 1 << 9;
     }
 }
 

@@ -119,6 +119,8 @@ pub mod features {
     pub const LENGTHS: u64 = 1 << 2;
     /// The server knows what became of once-only requests of sessions that ended with its last lifetime.
     pub const REPLIES: u64 = 1 << 3;
+    /// The client opens files for reading without a message while it holds a lease on that.
+    pub const HANDLES: u64 = 1 << 4;
 }
 
 // === impl Versions ===

@@ -59,7 +59,7 @@ fn a_recall_that_is_not_answered_is_named() {
         });
     }
     let text = n1.run("mfs why /mfs/n3/data/f");
-    assert!(text.contains("Waiting for n2 to give back its leases (attributes)"), "{text}");
+    assert!(text.contains("Waiting for n2 to give back its leases (attributes, handle)"), "{text}");
     n2.start();
     assert!(change.wait().unwrap().success());
     let after = json(n1, "mfs why /mfs/n3/data/f --json");

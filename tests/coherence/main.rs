@@ -15,6 +15,7 @@ mod bounds;
 mod data;
 mod directories;
 mod hand;
+mod kept;
 mod links;
 mod listings;
 mod locks;
@@ -44,6 +45,7 @@ const ALL: &[(&str, &[Case])] = &[
     ("attributes", attributes::CASES),
     ("data", data::CASES),
     ("directories", directories::CASES),
+    ("kept", kept::CASES),
     ("links", links::CASES),
     ("listings", listings::CASES),
     ("locks", locks::CASES),

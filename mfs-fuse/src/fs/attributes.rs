@@ -86,6 +86,7 @@ impl MountedFs {
         let given = handle.as_deref().and_then(|h| h.as_open()).filter(|o| o.access.writes());
         let change = op::SetAttributes { file: place.file, open: given.map(|o| o.open), set };
         let backing = given.map_or(&place.backing, |o| &o.backing);
+        self.bring_home(place.node, place.home).await;
         let own = self.change(place.node, place.home);
         let mut answer = backing.call_leased(&origin, change.clone()).await;
         if answer.result == Err(Errno::Stale) && given.is_none() {
@@ -170,6 +171,7 @@ impl MountedFs {
         }
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::Perm).await?;
+        self.bring_home(place.node, place.home).await;
         let set = op::SetXattr { file: place.file.clone(), name, value, mode };
         let own = self.change(place.node, place.home);
         let answer = place.backing.call_leased(&origin, set).await;
@@ -208,6 +210,7 @@ impl MountedFs {
     ) -> Result<(), Errno> {
         let origin = request.origin();
         let place = self.place(&origin, ino, Errno::Perm).await?;
+        self.bring_home(place.node, place.home).await;
         let remove = op::RemoveXattr { file: place.file.clone(), name };
         let own = self.change(place.node, place.home);
         let answer = place.backing.call_leased(&origin, remove).await;

@@ -1,12 +1,13 @@
 //! What the kernel holds open: `fh` and the open file or directory behind it.
 //!
-//! A directory whose names are all remembered is opened here alone; its home is told when something is
-//! wanted of the open that only the home can do.
+//! A directory whose names are all remembered is opened here alone, as is a file that may be; its home is told
+//! when something is wanted of the open that only the home can do.
 //!
 //! Lock order: `HandleMap::inner` is a leaf; `OpenFile::listing` is held across the one request that fills
 //! it, since a directory is read by one reader at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mfs::sync::Mutex;
@@ -14,7 +15,7 @@ use mfs::telemetry::instruments::Held;
 use mfs::telemetry::metrics::MOUNT_OPENS;
 use mfs::types::op::{self, DirEntry};
 use mfs::types::{
-    Access, Attr, Caller, Errno, FileId, FileKind, InodeNo, NodeId, OpenFlags, OpenId,
+    Access, Attr, Caller, Errno, FileId, FileKind, InodeNo, LockOwner, NodeId, OpenFlags, OpenId,
 };
 use tokio::sync::OnceCell;
 
@@ -67,11 +68,12 @@ pub struct OpenFile {
 pub enum Opener {
     /// The home does.
     AtHome(Caller),
-    /// Not yet: a directory that was opened because all of its names are remembered.
+    /// Not yet: a directory that was opened because all of its names are remembered, or a file because its home
+    /// lets this mount open it.
     Here(Box<OpenedHere>),
 }
 
-/// A directory that is open here alone, for now.
+/// A file or directory that is open here alone, for now.
 #[derive(Debug)]
 pub struct OpenedHere {
     /// Its id at its home.
@@ -82,6 +84,8 @@ pub struct OpenedHere {
     pub attr: Option<Attr>,
     caller: OnceLock<Caller>,
     opened: tokio::sync::OnceCell<()>,
+    /// The kernel has released it: its home is told no more.
+    released: AtomicBool,
 }
 
 /// How far a directory is read.
@@ -133,6 +137,10 @@ struct Inner {
     by_ino: HashMap<InodeNo, Vec<Fh>>,
     /// How many opens of a file are on their way out.
     leaving: HashMap<InodeNo, usize>,
+    /// The opens that began here alone, by home and number there.
+    here: HashMap<(NodeId, InodeNo), Vec<Fh>>,
+    /// Who may hold byte-range locks on a file: nobody else's close concerns its home.
+    lockers: HashMap<InodeNo, HashSet<LockOwner>>,
 }
 
 /// An open that the kernel has released and that its home may not know of yet. Until this is dropped, its
@@ -153,6 +161,9 @@ impl HandleMap {
         let fh = Fh(inner.last);
         if let Handle::Open(open) = &handle {
             inner.by_ino.entry(open.ino).or_default().push(fh);
+            if matches!(open.opener, Opener::Here(_)) {
+                inner.here.entry((open.node, open.home)).or_default().push(fh);
+            }
         }
         inner.handles.insert(fh, (Arc::new(handle), MOUNT_OPENS.hold()));
         fh
@@ -173,8 +184,18 @@ impl HandleMap {
             opens.retain(|other| *other != fh);
             if opens.is_empty() {
                 inner.by_ino.remove(&open.ino);
+                inner.lockers.remove(&open.ino);
             }
             *inner.leaving.entry(open.ino).or_default() += 1;
+        }
+        if let Handle::Open(open) = &*handle
+            && let Opener::Here(_) = &open.opener
+            && let Some(here) = inner.here.get_mut(&(open.node, open.home))
+        {
+            here.retain(|other| *other != fh);
+            if here.is_empty() {
+                inner.here.remove(&(open.node, open.home));
+            }
         }
         Some(Leaving { map: self.clone(), handle })
     }
@@ -204,6 +225,30 @@ impl HandleMap {
                 Opener::AtHome(_) => None,
             }
         })
+    }
+
+    /// The opens of a file, or of all of a node, that the home does not know.
+    pub fn here(&self, node: NodeId, file: Option<InodeNo>) -> Vec<Arc<Handle>> {
+        let inner = self.inner.lock();
+        let numbers: Vec<Fh> = match file {
+            Some(home) => inner.here.get(&(node, home)).cloned().unwrap_or_default(),
+            None => {
+                let of_node = inner.here.iter().filter(|((home, _), _)| *home == node);
+                of_node.flat_map(|(_, opens)| opens.iter().copied()).collect()
+            }
+        };
+        let open = |fh: &Fh| inner.handles.get(fh).map(|(handle, _)| Arc::clone(handle));
+        numbers.iter().filter_map(open).filter(|handle| !handle.is_at_home()).collect()
+    }
+
+    /// Somebody may hold a byte-range lock on the file from now on.
+    pub fn locks(&self, ino: InodeNo, owner: LockOwner) {
+        self.inner.lock().lockers.entry(ino).or_default().insert(owner);
+    }
+
+    /// Somebody closes a descriptor of the file, whereby its locks go. Whether it may hold some.
+    pub fn unlocks(&self, ino: InodeNo, owner: LockOwner) -> bool {
+        self.inner.lock().lockers.get_mut(&ino).is_some_and(|owners| owners.remove(&owner))
     }
 
     /// Whether this open of the file is still here.
@@ -251,7 +296,14 @@ impl Drop for Leaving {
 impl OpenedHere {
     /// Opened just now.
     pub fn new(file: FileId, asker: Asker, attr: Option<Attr>) -> Self {
-        Self { file, asker, attr, caller: OnceLock::new(), opened: OnceCell::new() }
+        let released = AtomicBool::new(false);
+        Self { file, asker, attr, caller: OnceLock::new(), opened: OnceCell::new(), released }
+    }
+
+    /// The same for this caller, who need not be asked for.
+    #[must_use]
+    pub fn with_caller(self, caller: Caller) -> Self {
+        Self { caller: OnceLock::from(caller), ..self }
     }
 }
 
@@ -272,17 +324,28 @@ impl OpenFile {
     /// Those of opening; ENOENT for a directory that was removed, as reading it says on one machine.
     pub async fn bring_home(&self, asker: Asker) -> Result<(), Errno> {
         let Opener::Here(here) = &self.opener else { return Ok(()) };
+        let is_directory = || here.attr.as_ref().is_none_or(|a| a.kind == FileKind::Directory);
         let opening = here.opened.get_or_try_init(async || {
+            if here.released.load(Ordering::Acquire) {
+                return Err(Errno::BadF);
+            }
             let (file, access) = (here.file.clone(), self.access);
-            let flags = OpenFlags::empty();
+            let flags = if is_directory() { OpenFlags::empty() } else { OpenFlags::LEASED };
             let open = op::Open { file, open: self.open, access, flags, proof: None };
             self.backing.call(&self.origin(asker), open).await.map(drop)
         });
         match opening.await {
             Ok(_) => Ok(()),
-            Err(Errno::Stale) => Err(Errno::NoEnt),
+            Err(Errno::Stale) if is_directory() => Err(Errno::NoEnt),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// It was released: whether its home knows of it. Waits if it is just being told.
+    pub async fn end_here(&self) -> bool {
+        let Opener::Here(here) = &self.opener else { return true };
+        here.released.store(true, Ordering::Release);
+        here.opened.get_or_try_init(async || Err(Errno::BadF)).await.is_ok()
     }
 
     /// The opener's identity, and the signals of who waits now.

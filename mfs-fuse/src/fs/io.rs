@@ -12,7 +12,7 @@ use mfs::types::{
 };
 
 use super::backing::{Backing, Origin};
-use super::cache::Collecting;
+use super::cache::{Changing, Collecting};
 use super::handle_map::{Fetched, Fh, Handle, Leaving, Listed, OpenFile, Opener, SyntheticEntry};
 use super::inode_map::Subject;
 use super::namespace::gone;
@@ -40,6 +40,8 @@ pub struct Opened {
     pub ino: InodeNo,
     /// The local file itself, where the kernel may be given it (direct access).
     pub file: Option<super::local::LocalOpen>,
+    /// What the kernel keeps of it, it keeps on lease, and may go on to.
+    pub keeps: bool,
 }
 
 /// A stretch of a directory for the kernel.
@@ -69,11 +71,19 @@ impl MountedFs {
             let answer = place.backing.call_leased(&origin, call).await.map(attr_of);
             own.end_attr(since_boot(), &answer);
             answer.result?;
+        } else if access.writes() {
+            let own = Changing::begin(self.cache.node(place.node), &[(place.home, Leases::HANDLE)]);
+            let cache = self.cache.node(place.node);
+            let stamp = cache.stamp();
+            let answer = place.backing.call_leased(&origin, call).await.map(attr_of);
+            own.end(since_boot(), &answer);
+            cache.note_attr(since_boot(), stamp, &answer);
+            answer.result?;
         } else {
             let cache = self.cache.node(place.node);
             let stamp = cache.stamp();
             let answer = place.backing.call_leased(&origin, call).await.map(attr_of);
-            cache.note_attr(since_boot(), stamp, &answer);
+            cache.note_open(since_boot(), stamp, &answer);
             answer.result?;
         }
         Ok(self.opened(request, ino, place, open, access))
@@ -138,7 +148,7 @@ impl MountedFs {
             listing: tokio::sync::Mutex::default(),
             kept: OnceLock::new(),
         })));
-        Opened { fh, ino, file }
+        Opened { fh, ino, file, keeps: self.cache.pages.is_leased((node, home)) }
     }
 
     /// Opens a directory. A synthetic one is shown as it is now.
@@ -193,13 +203,17 @@ impl MountedFs {
         // What is used directly the kernel keeps once, for everybody.
         let pages = pages && matches!(open.backing, Backing::Remote(_));
         let read = op::Read { open: open.open, offset, size, pages };
-        let origin = open.origin(asker);
+        open.bring_home(asker).await?;
         let result = if pages {
-            self.fill(open, &origin, read).await
+            self.fill(open, &open.origin(asker), read).await
         } else {
-            open.backing.call(&origin, read).await
+            self.read_once(open, asker, read).await
         };
         self.note_access(open);
+        if pages {
+            // A mapping may be read on when the file is closed, which is when others are looked at again.
+            self.refresh(open, asker).await;
+        }
         Ok(result?.data)
     }
 
@@ -213,20 +227,26 @@ impl MountedFs {
         let (pages, key) = (&self.cache.pages, (open.node, open.home));
         open.kept.get_or_init(|| pages.keep(key));
         let mut filling = pages.begin(key, open.ino, read.offset, read.size).await;
+        let cache = self.cache.node(open.node);
         let mut again = 0;
         loop {
+            let stamp = cache.reading(since_boot(), open.home);
             let answer = open.backing.call_leased(origin, read.clone()).await;
             let leases = match &answer.result {
                 // A node that grants no leases, or has none to grant any more.
-                _ if again > MOST_FILLS || !self.cache.node(open.node).is_granting() => {
-                    Leases::DATA_ONCE
-                }
+                _ if again > MOST_FILLS || !cache.is_granting() => Leases::DATA_ONCE,
                 Ok(_) => answer.leases,
                 Err(_) => Leases::DATA_ONCE,
             };
             let data = answer.result.as_ref().map_or(&NOTHING, |read| &read.data);
             match filling.end(leases, data) {
-                Ok(()) => return answer.result,
+                Ok(()) => {
+                    if let Some(stamp) = stamp {
+                        cache.note_data(since_boot(), stamp, open.home, read.offset, data);
+                        self.cache.trim();
+                    }
+                    return answer.result;
+                }
                 Err(same) => filling = same,
             }
             // What was returned is on its way.
@@ -279,6 +299,15 @@ impl MountedFs {
     pub async fn flush(&self, asker: Asker, fh: Fh, owner: LockOwner) -> Result<(), Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
+        if !self.handles.unlocks(open.ino, owner) && !open.access.writes() {
+            // Its home need not know.
+            self.refresh(open, asker).await;
+            return Ok(());
+        }
+        // Its locks go by any open of the file.
+        let any = if open.is_at_home() { None } else { self.handles.any_of(open.ino, false) };
+        let open = any.as_deref().and_then(Handle::as_open).unwrap_or(open);
+        open.bring_home(asker).await?;
         let flush = op::Flush { open: open.open, owner: Some(owner) };
         open.backing.call(&open.origin(asker), flush).await
     }
@@ -292,10 +321,10 @@ impl MountedFs {
     /// Tells the home of a closed open. Nobody hears of an error: what could fail was reported by `flush`.
     pub async fn release(&self, leaving: Leaving) {
         let Some(open) = leaving.as_open() else { return };
-        let nobody = Asker { uid: open.caller().uid, gid: open.caller().gid, tid: 0 };
-        if !open.is_at_home() {
+        if !open.end_here().await {
             return;
         }
+        let nobody = Asker { uid: open.caller().uid, gid: open.caller().gid, tid: 0 };
         let release = op::Release { open: open.open };
         if let Err(error) = open.backing.call(&open.origin(nobody), release).await {
             tracing::debug!(%error, node = %open.node.short(), "an open could not be released");
@@ -336,6 +365,7 @@ impl MountedFs {
     ) -> Result<u64, Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
+        open.bring_home(asker).await?;
         open.backing.call(&open.origin(asker), op::Seek { open: open.open, offset, whence }).await
     }
 
@@ -352,6 +382,7 @@ impl MountedFs {
         if from.node != to.node || !from.backing.is_same_way(&to.backing) {
             return Err(Errno::XDev);
         }
+        from.bring_home(asker).await?;
         let call = op::CopyRange {
             source: from.open,
             source_offset,
@@ -425,6 +456,9 @@ impl MountedFs {
         cache.note_listing(since_boot(), stamp, open.home, &listing, leases, collecting);
         self.note_access(open);
         self.cache.trim();
+        if listing.end {
+            self.refresh(open, asker).await;
+        }
         let entries = Arc::new(listing.entries);
         listed.fetched =
             Some(Fetched { after, entries, end: listing.end, is_fresh: true, next: 0 });

@@ -4,17 +4,16 @@
 //! Whether the asker may look, the kernel has decided before it asks, by the attributes and access control
 //! lists that were answered to it in the same system call.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mfs::clock::since_boot;
 use mfs::telemetry::metrics::{MOUNT_CACHE_HITS, MOUNT_CACHE_MISSES};
-use mfs::types::{Access, Attr, Errno, FileName, InodeNo, XattrName};
+use mfs::types::{Attr, Errno, FileName, InodeNo, XattrName};
 
 use super::MountedFs;
 use super::cache::NodeCache;
-use super::handle_map::{Fh, Handle, OpenFile, OpenedHere, Opener};
+use super::handle_map::Fh;
 use super::inode_map::Subject;
 use super::io::Page;
 use super::process::Asker;
@@ -22,13 +21,15 @@ use super::selection::STATS_XATTR;
 
 /// A kind of request that may be answered from memory; its position among the values of the metrics.
 #[derive(Debug, Clone, Copy)]
-enum Ask {
+pub(super) enum Ask {
     Lookup,
     GetAttr,
     ReadLink,
     GetXattr,
     ListXattr,
     OpenDir,
+    Open,
+    Read,
 }
 
 // === impl MountedFs ===
@@ -112,19 +113,8 @@ impl MountedFs {
         };
         let cache = self.cache.node(node);
         counted(Ask::OpenDir, &cache, |cache, now| cache.listing(now, asker.uid, home))?;
-        let backing = self.nodes.backing_of(node, &file).ok()?;
         let attr = cache.attr(since_boot(), asker.uid, home);
-        Some(self.handles.insert(Handle::Open(Box::new(OpenFile {
-            ino,
-            home,
-            node,
-            open: backing.new_open(),
-            backing,
-            access: Access::Read,
-            opener: Opener::Here(Box::new(OpenedHere::new(file, asker, attr))),
-            listing: tokio::sync::Mutex::default(),
-            kept: OnceLock::new(),
-        }))))
+        self.open_here((node, home), (ino, file), asker, attr)
     }
 
     /// [`Self::readdir`] as far as it was fetched already, or is remembered.
@@ -147,7 +137,7 @@ impl MountedFs {
 }
 
 /// Looks at what is remembered of a node that grants leases, and counts whether it was there.
-fn counted<T>(
+pub(super) fn counted<T>(
     ask: Ask,
     cache: &NodeCache,
     look: impl FnOnce(&NodeCache, Duration) -> Option<T>,

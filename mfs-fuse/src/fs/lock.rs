@@ -57,6 +57,9 @@ impl MountedFs {
         let handle = self.handle(fh)?;
         let open = handle.as_open().ok_or(Errno::BadF)?;
         open.bring_home(asker).await?;
+        if family == LockFamily::Range {
+            self.handles.locks(open.ino, owner);
+        }
         let origin = Origin { on_signal: true, ..open.origin(asker) };
         if kind != LockKind::Exclusive {
             // Whoever has it next sees what was stored under it.

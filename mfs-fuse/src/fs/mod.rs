@@ -11,6 +11,7 @@ pub mod backing;
 mod busy;
 pub mod cache;
 pub mod handle_map;
+mod here;
 pub mod inode_map;
 mod io;
 mod known;
@@ -104,11 +105,13 @@ impl Request {
 impl MountedFs {
     /// A mount that knows no node yet.
     pub fn new(terms: Terms) -> Arc<Self> {
+        let (handles, cache) = (Arc::new(HandleMap::default()), Arc::new(Cache::default()));
+        cache.serve_opens(Box::new(Arc::clone(&handles)));
         Arc::new(Self {
             nodes: Nodes::default(),
-            cache: Arc::default(),
+            cache,
             inodes: InodeMap::new(),
-            handles: Arc::default(),
+            handles,
             selections: Selections::default(),
             misses: Misses::default(),
             terms,
@@ -179,7 +182,8 @@ impl MountedFs {
 
     /// Begins a change of a file's attributes and data by this mount.
     fn change(&self, node: NodeId, home: InodeNo) -> Changing {
-        Changing::begin(self.cache.node(node), &[(home, Leases::ATTRIBUTES)])
+        let touched = Leases::ATTRIBUTES | Leases::HANDLE;
+        Changing::begin(self.cache.node(node), &[(home, touched)])
     }
 
     /// Begins a change of a name by this mount.

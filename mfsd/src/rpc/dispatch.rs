@@ -119,10 +119,14 @@ impl<T: Tree> Dispatch<T> {
             }
             _ => None,
         };
+        let caller = self.tree.vouch(request.caller, trust_root);
+        if let Operation::Open(open) = &mut operation {
+            self.admit_leased(session, &caller, open);
+        }
         let job = Job {
             dispatch: Arc::clone(self),
             session: Arc::clone(session),
-            caller: self.tree.vouch(request.caller, trust_root),
+            caller,
             operation,
             named,
             until,
@@ -393,16 +397,21 @@ impl<T: Tree> Job<T> {
         if let Some(telling) = &mut telling {
             dispatch.watch_found(telling, &effects, &mut answer);
         }
+        let guarding = telling
+            .as_ref()
+            .and_then(|telling| dispatch.begin_guarding(telling, session, &effects));
         if telling.is_some() || self.change.is_some() {
             dispatch.notice();
         }
+        let guarded = guarding.as_ref().map(|(ino, _)| *ino);
         let own = self.change.as_ref().map(ChangeHold::id);
         let told = telling.map_or(Leases::empty(), |telling| {
-            dispatch.end_telling(telling, session, own, &effects, &mut answer)
+            dispatch.end_telling(telling, session, own, &effects, guarded, &mut answer)
         });
         let kept = filling.zip(own).map_or(Leases::empty(), |(filling, own)| {
             Dispatch::end_filling(filling, session, own, &answer)
         });
+        drop(guarding);
         (answer, told | kept)
     }
 
@@ -444,8 +453,8 @@ impl<T: Tree> Job<T> {
             (Operation::Open(Open { open, access, proof, .. }), Outcome::Opened(opened)) => {
                 let ino = opened.entry.attr.ino;
                 self.session.opens.lock().identify(*open, ino, access.writes());
-                // Of one that is opened again it is not known whether its client keeps pages.
-                if proof.is_some() && access.reads() {
+                // Of one that was open before it is not known whether its client keeps pages.
+                if access.reads() && proof.is_some() {
                     self.dispatch.keep_length(&self.session, *open);
                 }
             }

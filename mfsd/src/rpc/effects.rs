@@ -4,7 +4,7 @@
 
 use mfs::types::op::{Entry, Operation, Outcome};
 use mfs::types::{
-    Access, Errno, FileId, FileKind, FileName, Leases, OpenFlags, OpenId, RenameFlags,
+    Access, Errno, FileId, FileKind, FileName, Leases, OpenFlags, OpenId, RenameFlags, XattrName,
 };
 use mfs::wire::Failure;
 use smallvec::{SmallVec, smallvec};
@@ -41,6 +41,8 @@ pub(super) struct Effects<'a> {
     pub(super) attributes: Option<Told<'a>>,
     /// The error that tells something, too: that a name is not there.
     pub(super) telling_error: Option<Errno>,
+    /// The open that it makes, if that is for reading and nothing else: the like of it the client may do itself.
+    pub(super) opens_to_read: Option<OpenId>,
     /// The open file whose data it reads, and whether to keep it.
     pub(super) looks: Option<(OpenId, Keeping)>,
     /// The open through which data may be written past this daemon from now on, until it is released.
@@ -71,10 +73,15 @@ pub(super) enum Told<'a> {
 
 const NAMES: Leases = Leases::DIRECTORY;
 const ATTRIBUTES: Leases = Leases::ATTRIBUTES;
-/// What is written changes the size and times, too.
-const CONTENTS: Leases = Leases::ATTRIBUTES.union(Leases::DATA);
+/// What is written changes the size and times, too, and who reads it unasked must not go on.
+const CONTENTS: Leases = Leases::ATTRIBUTES.union(Leases::DATA).union(Leases::HANDLE);
+/// Who has opened the file without a message tells its home before it may be opened no more.
+const PERMISSIONS: Leases = Leases::ATTRIBUTES.union(Leases::HANDLE);
 /// A name made or removed also changes the directory's size and times.
 const BOTH: Leases = Leases::DIRECTORY.union(Leases::ATTRIBUTES);
+
+/// Flags that change nothing where nothing is written.
+const HARMLESS: OpenFlags = OpenFlags::NONBLOCK.union(OpenFlags::SYNC).union(OpenFlags::DSYNC);
 
 // === impl Effects ===
 
@@ -90,7 +97,12 @@ impl<'a> Effects<'a> {
             Operation::GetAttr(op) => Self::of_file(subject(&op.file, op.open)),
             Operation::SetAttributes(op) => {
                 let file = subject(&op.file, op.open);
-                let changed = if op.set.size.is_some() { CONTENTS } else { ATTRIBUTES };
+                let admits = op.set.mode.is_some() || op.set.uid.is_some() || op.set.gid.is_some();
+                let changed = match () {
+                    () if op.set.size.is_some() => CONTENTS,
+                    () if admits => PERMISSIONS,
+                    () => ATTRIBUTES,
+                };
                 let lengthens = op.set.size.map(|_| file);
                 Self { changes: smallvec![(file, changed)], lengthens, ..Self::of_file(file) }
             }
@@ -103,11 +115,12 @@ impl<'a> Effects<'a> {
                 effects.changes.push((Subject::File(&op.file), ATTRIBUTES));
                 effects
             }
-            Operation::Unlink(op) => Self::removing(&op.parent, &op.name, ATTRIBUTES),
+            // As long as it is open it is there, if its home knows that it is.
+            Operation::Unlink(op) => Self::removing(&op.parent, &op.name, PERMISSIONS),
             Operation::RemoveDir(op) => Self::removing(&op.parent, &op.name, BOTH),
             Operation::Rename(op) => {
-                let replaced =
-                    if op.flags.contains(RenameFlags::EXCHANGE) { ATTRIBUTES } else { BOTH };
+                let exchanges = op.flags.contains(RenameFlags::EXCHANGE);
+                let replaced = if exchanges { ATTRIBUTES } else { BOTH | Leases::HANDLE };
                 let moved = Victim { parent: &op.parent, name: &op.name, leases: ATTRIBUTES };
                 let replaced =
                     Victim { parent: &op.new_parent, name: &op.new_name, leases: replaced };
@@ -123,6 +136,8 @@ impl<'a> Effects<'a> {
                 if past || op.flags.contains(OpenFlags::TRUNCATE) {
                     effects.changes.push((Subject::File(&op.file), CONTENTS));
                 }
+                let plain = op.access == Access::Read && HARMLESS.contains(op.flags);
+                effects.opens_to_read = plain.then_some(op.open);
                 effects.writing_past(past.then_some(op.open))
             }
             Operation::Create(op) => {
@@ -143,9 +158,9 @@ impl<'a> Effects<'a> {
                 telling_error: Some(Errno::NoData),
                 ..Self::of_file(Subject::File(&op.file))
             },
-            Operation::SetXattr(op) => Self::of_xattr(&op.file),
+            Operation::SetXattr(op) => Self::of_xattr(&op.file, &op.name),
             Operation::ListXattr(op) => Self::of_file(Subject::File(&op.file)),
-            Operation::RemoveXattr(op) => Self::of_xattr(&op.file),
+            Operation::RemoveXattr(op) => Self::of_xattr(&op.file, &op.name),
             Operation::ReadDir(op) => Self {
                 directories: smallvec![Subject::Open(op.open)],
                 attributes: op.attributes.then_some(Told::Listed),
@@ -215,8 +230,10 @@ impl<'a> Effects<'a> {
         Self { attributes: Some(Told::Of(file)), ..Self::default() }
     }
 
-    fn of_xattr(file: &'a FileId) -> Self {
-        Self { changes: smallvec![(Subject::File(file), ATTRIBUTES)], ..Self::default() }
+    fn of_xattr(file: &'a FileId, name: &XattrName) -> Self {
+        let admits = name.as_bytes().starts_with(b"system.posix_acl");
+        let changed = if admits { PERMISSIONS } else { ATTRIBUTES };
+        Self { changes: smallvec![(Subject::File(file), changed)], ..Self::default() }
     }
 
     fn of_data(open: OpenId) -> Self {
@@ -291,7 +308,12 @@ mod tests {
         let parents = [(Subject::File(&a), BOTH), (Subject::File(&b), BOTH)];
         assert_eq!(effects.changes[..], parents);
         let leases: Vec<_> = effects.victims.iter().map(|victim| victim.leases).collect();
-        assert_eq!(leases, [ATTRIBUTES, BOTH], "an empty directory may be replaced");
+        let replaced = BOTH | Leases::HANDLE;
+        assert_eq!(
+            leases,
+            [ATTRIBUTES, replaced],
+            "an empty directory may be replaced, or an open file"
+        );
         let operation = rename(RenameFlags::EXCHANGE);
         let effects = Effects::of(&operation, false);
         let leases: Vec<_> = effects.victims.iter().map(|victim| victim.leases).collect();
@@ -338,7 +360,7 @@ mod tests {
         assert_eq!(Effects::of(&create(OpenFlags::TRUNCATE), false).victims.len(), 1);
         assert_eq!(Effects::of(&create(OpenFlags::empty()), true).victims.len(), 1);
         let unlink = Operation::from(Unlink { parent: file(b"a"), name: name("x") });
-        assert_eq!(Effects::of(&unlink, false).victims[0].leases, ATTRIBUTES);
+        assert_eq!(Effects::of(&unlink, false).victims[0].leases, PERMISSIONS);
     }
 
     #[test]

@@ -7,15 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use mfs::export;
 use mfs::export::{
-    Export, Interest, LocalChanges, LocalUse, LockRecord, OpenFile, Pool, Tenant, Watched,
+    Export, Interest, LocalChanges, LocalUse, LockRecord, OnWriters, OpenFile, Pool, Tenant,
+    Watched,
 };
 use mfs::telemetry::metrics as m;
-use mfs::types::op::{Create, Entry, Opened, Operation, Outcome};
+use mfs::types::op::{Create, Entry, Open, Opened, Operation, Outcome};
 use mfs::types::{
-    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId,
+    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId, OpenProof,
 };
 
-use super::tree::{Opens, Tree};
+use super::tree::{Guard, Opens, Tree};
 
 /// An export and the threads it is served on.
 #[derive(Debug, Clone)]
@@ -133,6 +134,19 @@ impl Tree for ExportTree {
         self.export.local_use(file, looks)
     }
 
+    fn prove(&self, peer: NodeId, caller: &Caller, open: &Open) -> Option<OpenProof> {
+        self.export.prove(peer, caller, open)
+    }
+
+    fn guard(&self, open: &OpenFile) -> Option<(Guard, LocalUse)> {
+        let (lease, used) = self.export.lease_for_reading(open)?;
+        Some((Box::new(lease), used))
+    }
+
+    fn on_writers(&self, wake: OnWriters) {
+        self.export.on_writers(wake);
+    }
+
     fn on_local_changes(&self, wake: Box<dyn Fn() + Send>) {
         self.export.on_local_changes(wake);
     }
@@ -215,7 +229,6 @@ mod tests {
     use mfs::export::{ExportKeys, ExportSettings, FdBudget};
     use mfs::sync::Mutex;
     use mfs::types::OpenFlags;
-    use mfs::types::op::Open;
 
     use super::*;
 

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use mfs::export::{Changed, LocalChanges, LockRecord};
+use mfs::export::{Changed, LocalChanges, LocalUse, LockRecord};
 use mfs::sync::{Condvar, Mutex};
 use mfs::types::op::{
-    Create, DirEntry, Entry, Listing, LockKind, Opened, Operation, Outcome, ReadData, Written,
+    Create, DirEntry, Entry, Listing, LockKind, Open, Opened, Operation, Outcome, ReadData, Written,
 };
 use mfs::types::{
     Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, LockOwner, NodeId, OpenId,
     OpenProof, Timestamp,
 };
 
-use super::tree::{Opens, Tree};
+use super::tree::{Guard, Opens, Tree};
 
 /// Files by name, with one exclusive lock each.
 #[derive(Clone, Default)]
@@ -46,6 +46,16 @@ pub(crate) struct FakeFile {
     name: Bytes,
     data: Arc<Mutex<Vec<u8>>>,
     lock: Arc<Mutex<Option<LockOwner>>>,
+    guards: Arc<AtomicUsize>,
+}
+
+/// Counts as a guard until it is dropped.
+struct Guarded(Arc<AtomicUsize>);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// The one directory.
@@ -84,6 +94,12 @@ impl FakeTree {
         entry.file
     }
 
+    /// Whether local processes are kept from writing a file.
+    pub(crate) fn is_guarded(&self, name: &'static [u8]) -> bool {
+        let files = self.0.files.lock();
+        files.get(name).is_some_and(|file| file.guards.load(Ordering::Acquire) > 0)
+    }
+
     /// The contents of a file.
     pub(crate) fn contents(&self, name: &'static [u8]) -> Option<Vec<u8>> {
         self.0.files.lock().get(name).map(|file| file.data.lock().clone())
@@ -120,6 +136,14 @@ impl FakeTree {
         }
     }
 
+    /// Takes all permissions from a file, as a process of the node would.
+    pub(crate) fn forbid_locally(&self, name: &'static [u8]) {
+        if let Some(file) = self.0.files.lock().get(name) {
+            file.mode.store(0, Ordering::Release);
+        }
+        self.change_locally(name);
+    }
+
     fn is_watched(&self, file: &FileId) -> bool {
         self.is_watchable() && file.as_bytes() != UNWATCHED
     }
@@ -148,7 +172,8 @@ impl FakeTree {
                 let ino = InodeNo::new(next).ok_or(Errno::Io)?;
                 let mode = Arc::new(AtomicUsize::new(0o644));
                 let (id, data, lock) = (id.clone(), Arc::default(), Arc::default());
-                let file = FakeFile { id, ino, mode, name: name.clone(), data, lock };
+                let guards = Arc::default();
+                let file = FakeFile { id, ino, mode, name: name.clone(), data, lock, guards };
                 files.insert(name.clone(), file.clone());
                 file
             }
@@ -295,6 +320,9 @@ impl Tree for FakeTree {
             }
             Operation::Open(op) => {
                 let (entry, file) = self.entry(op.file.as_bytes(), false)?;
+                if entry.attr.mode == 0 && op.proof.is_none() {
+                    return Err(Errno::Access);
+                }
                 opens.keep(op.open, file)?;
                 Outcome::Opened(opened(entry))
             }
@@ -346,6 +374,18 @@ impl Tree for FakeTree {
 
     fn opened(&self, file: &FakeFile) -> Result<Opened, Errno> {
         Ok(opened(self.entry(&file.name, false)?.0))
+    }
+
+    fn prove(&self, _peer: NodeId, _caller: &Caller, open: &Open) -> Option<OpenProof> {
+        OpenProof::from_bytes(open.file.as_bytes().clone())
+    }
+
+    fn guard(&self, open: &FakeFile) -> Option<(Guard, LocalUse)> {
+        if open.id.as_bytes() == ROOT {
+            return None;
+        }
+        open.guards.fetch_add(1, Ordering::AcqRel);
+        Some((Box::new(Guarded(Arc::clone(&open.guards))), LocalUse::None))
     }
 
     fn appends(_open: &FakeFile) -> bool {

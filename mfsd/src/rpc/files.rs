@@ -127,6 +127,12 @@ impl<T: Tree> FilesService<T> {
                 dispatch.notice();
             }
         }));
+        let dispatch = Arc::downgrade(&service.dispatch);
+        service.dispatch.tree.on_writers(Box::new(move |files| {
+            if let Some(dispatch) = dispatch.upgrade() {
+                dispatch.coherence.writer_waits(files);
+            }
+        }));
         service
     }
 
@@ -262,7 +268,7 @@ impl<T: Tree> FilesService<T> {
     /// The features of the protocol that this node has.
     fn features(&self) -> u64 {
         let leases = if self.dispatch.tree.is_watchable() {
-            features::LEASES | features::LISTING_PARTS | features::LENGTHS
+            features::LEASES | features::LISTING_PARTS | features::LENGTHS | features::HANDLES
         } else {
             0
         };

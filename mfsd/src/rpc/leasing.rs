@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mfs::lease::{ChangeId, Touch};
-use mfs::types::op::{Listing, Operation, Outcome};
-use mfs::types::{FileId, FileKind, InodeNo, Leases, OpenId};
+use mfs::types::op::{Listing, Open, Operation, Outcome};
+use mfs::types::{Access, Caller, FileId, FileKind, InodeNo, Leases, OpenFlags, OpenId};
 
-use super::coherence::{ChangeHold, Coherence, ReadingHold};
+use super::coherence::{ChangeHold, Coherence, GuardHold, ReadingHold};
 use super::dispatch::Dispatch;
 use super::effects::{Effects, Keeping, Subject, Told, bits};
 use super::run::Answer;
 use super::session::Session;
 use super::tree::Tree;
+
+/// What is not granted on a file that is written past this daemon.
+const PAST: Leases = Leases::ATTRIBUTES.union(Leases::DATA).union(Leases::HANDLE);
 
 /// An open for writing that is under way; dropped, it is over.
 pub(super) struct WriteIntent<T: Tree> {
@@ -73,18 +76,35 @@ impl<T: Tree> Dispatch<T> {
         keeps.then(|| self.number(session, Subject::Open(open))).flatten()
     }
 
+    /// What a session has opened for reading by itself, while it was allowed to and until it returns the lease,
+    /// is opened as what it had open before: the permissions of today do not count.
+    pub(super) fn admit_leased(&self, session: &Session<T>, caller: &Caller, open: &mut Open) {
+        if !open.flags.contains(OpenFlags::LEASED) {
+            return;
+        }
+        open.flags -= OpenFlags::LEASED;
+        let ino = self.tree.number_of(&open.file);
+        let is_leased = |ino| self.coherence.holds_handle(session.id, ino);
+        if open.proof.is_none() && open.access == Access::Read && ino.is_some_and(is_leased) {
+            open.proof = self.tree.prove(session.owner.node, caller, open);
+        }
+    }
+
     /// Begins an open for writing: from now on its session keeps no data for reading alone. `None` if it
-    /// keeps nothing anyway.
+    /// keeps nothing anyway, nor does anybody keep an open.
     pub(super) fn intend(
         &self,
         session: &Arc<Session<T>>,
         operation: &Operation,
     ) -> Option<WriteIntent<T>> {
         let Operation::Open(open) = operation else { return None };
-        if !open.access.writes() || !session.remembers.load(Ordering::Acquire) {
+        if !open.access.writes() {
             return None;
         }
         let ino = self.tree.number_of(&open.file)?;
+        if !session.remembers.load(Ordering::Acquire) && !self.coherence.is_handle_leased(ino) {
+            return None;
+        }
         session.opens.lock().intend(ino);
         Some(WriteIntent { session: Arc::clone(session), ino })
     }
@@ -200,6 +220,31 @@ impl<T: Tree> Dispatch<T> {
         }
     }
 
+    /// Guards what was opened to be read, if its session may then open it again and read it by itself. To be
+    /// called before local changes are taken note of: what was read unguarded they make old.
+    pub(super) fn begin_guarding(
+        &self,
+        telling: &Telling<'_, T>,
+        session: &Session<T>,
+        effects: &Effects<'_>,
+    ) -> Option<(InodeNo, GuardHold<'_>)> {
+        let open = effects.opens_to_read?;
+        if !session.keeps_handles.load(Ordering::Acquire) {
+            return None;
+        }
+        let open = session.opens.lock().find(open)?;
+        let (file, ino) = T::file_of(&open);
+        if !T::covers(&telling.watched, ino) {
+            return None;
+        }
+        let take = || {
+            let (guard, used) = self.tree.guard(&open)?;
+            self.note_beside(ino, file, used);
+            Some(guard)
+        };
+        Some((ino, self.coherence.guard(ino, take)?))
+    }
+
     /// Ends a reading with its answer: the leases that go with it.
     pub(super) fn end_telling(
         &self,
@@ -207,6 +252,7 @@ impl<T: Tree> Dispatch<T> {
         session: &Session<T>,
         own: Option<ChangeId>,
         effects: &Effects<'_>,
+        guarded: Option<InodeNo>,
         answer: &mut Answer,
     ) -> Leases {
         let Telling { reading, watched, found } = telling;
@@ -223,9 +269,11 @@ impl<T: Tree> Dispatch<T> {
             (Some(Told::Answered | Told::Listed), Err(_)) | (None, _) => Vec::new(),
         };
         let names = directories.iter().map(|ino| (*ino, Leases::DIRECTORY));
-        let wishes: Vec<Touch> =
-            names.chain(attributes.iter().map(|ino| (*ino, Leases::ATTRIBUTES))).collect();
-        let granted = reading.grant(session.id, own, &wishes);
+        let wishes = names.chain(attributes.iter().map(|ino| (*ino, Leases::ATTRIBUTES)));
+        let handle = guarded.map(|ino| (ino, Leases::HANDLE));
+        let wishes: Vec<Touch> = wishes.chain(handle).collect();
+        let mut granted = reading.grant(session.id, own, &wishes);
+        let handle = handle.and_then(|_| granted.pop()).unwrap_or(Leases::empty());
         let all = |granted: &[Leases]| !granted.is_empty() && granted.iter().all(|g| !g.is_empty());
         let (names, granted) = granted.split_at(directories.len().min(granted.len()));
         let told = match answer {
@@ -237,7 +285,7 @@ impl<T: Tree> Dispatch<T> {
             }
             _ => all(granted),
         };
-        bits(all(names), told)
+        bits(all(names), told) | handle
     }
 
     /// After an open through which data may be written unseen: it is a change until it is released.
@@ -248,9 +296,7 @@ impl<T: Tree> Dispatch<T> {
     ) -> Option<ChangeHold> {
         let open = effects.writes_past?;
         let ino = self.number(session, Subject::Open(open))?;
-        let hold = self
-            .coherence
-            .change_for_long(Some(session.id), vec![(ino, Leases::ATTRIBUTES | Leases::DATA)]);
+        let hold = self.coherence.change_for_long(Some(session.id), vec![(ino, PAST)]);
         // Released meanwhile, it is over.
         session.opens.lock().writes_past(open, hold)
     }
@@ -330,9 +376,15 @@ impl<T: Tree> Growing<T> {
 // === impl WriteIntent ===
 
 impl<T: Tree> WriteIntent<T> {
-    /// What its session keeps of the file for reading alone, if it keeps anything.
+    /// What nobody may keep of the file then, if anybody keeps it: its session no pages for reading alone, and
+    /// nobody an open.
     pub(super) fn kept(&self, coherence: &Coherence) -> Option<Touch> {
-        coherence.is_data_leased(self.ino).then_some((self.ino, Leases::DATA_READ))
+        let data =
+            if coherence.is_data_leased(self.ino) { Leases::DATA_READ } else { Leases::empty() };
+        let open =
+            if coherence.is_handle_leased(self.ino) { Leases::HANDLE } else { Leases::empty() };
+        let kept = data | open;
+        (!kept.is_empty()).then_some((self.ino, kept))
     }
 }
 

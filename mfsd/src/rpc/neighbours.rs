@@ -76,6 +76,15 @@ impl Neighbours {
     }
 }
 
+// === impl Neighbour ===
+
+impl Neighbour {
+    fn unused(file: &FileId) -> Self {
+        let file = file.clone();
+        Self { file, used: Leases::empty(), hold: None, openers: HashSet::new() }
+    }
+}
+
 // === impl Dispatch ===
 
 impl<T: Tree> Dispatch<T> {
@@ -92,13 +101,21 @@ impl<T: Tree> Dispatch<T> {
             Some(used) => in_the_way(self.tree.local_use(file, 1)).unwrap_or(used),
             None => in_the_way(self.tree.local_use(file, LOOKS)).unwrap_or(Leases::empty()),
         };
-        let new = || Neighbour {
-            file: file.clone(),
-            used: Leases::empty(),
-            hold: None,
-            openers: HashSet::new(),
-        };
+        let new = || Neighbour::unused(file);
         self.neighbours.files.lock().entry(ino).or_insert_with(new);
+        self.neighbours.set(&self.coherence, ino, used);
+    }
+
+    /// Takes note of who uses a file beside this daemon, if that is known only now. To be called when its opens
+    /// are noticed.
+    pub(super) fn note_beside(&self, ino: InodeNo, file: &FileId, used: LocalUse) {
+        let Some(used) = in_the_way(used) else { return };
+        let mut files = self.neighbours.files.lock();
+        if files.contains_key(&ino) {
+            return;
+        }
+        files.insert(ino, Neighbour::unused(file));
+        drop(files);
         self.neighbours.set(&self.coherence, ino, used);
     }
 

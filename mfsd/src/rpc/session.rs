@@ -58,6 +58,8 @@ pub(super) struct Session<T: Tree> {
     pub(super) takes_parts: AtomicBool,
     /// It has its kernel look at what has become longer.
     pub(super) sees_lengths: AtomicBool,
+    /// It opens files by itself while it may.
+    pub(super) keeps_handles: AtomicBool,
     _counted: Counted,
 }
 
@@ -104,6 +106,7 @@ impl<T: Tree> Session<T> {
             remembers: AtomicBool::new(false),
             takes_parts: AtomicBool::new(false),
             sees_lengths: AtomicBool::new(false),
+            keeps_handles: AtomicBool::new(false),
             _counted: SERVER_SESSIONS.hold(),
         }
     }

@@ -89,6 +89,7 @@ impl<T: Tree> Conversation<T> {
         let remembers = control && welcome.features & features::LEASES != 0;
         let takes_parts = welcome.features & features::LISTING_PARTS != 0;
         let sees_lengths = welcome.features & features::LENGTHS != 0;
+        let keeps_handles = welcome.features & features::HANDLES != 0;
         self.send(ServerMessage::Welcome(Box::new(welcome)));
         if control {
             let client = ledger::name_of(&attachment.session.owner);
@@ -98,6 +99,7 @@ impl<T: Tree> Conversation<T> {
             let (session, outbox) = (&attachment.session, &self.outbox);
             session.takes_parts.store(takes_parts, Ordering::Release);
             session.sees_lengths.store(sees_lengths, Ordering::Release);
+            session.keeps_handles.store(keeps_handles, Ordering::Release);
             self.service.remember(session, &self.peer, outbox).await.map_err(Some)?;
         }
         Ok(attachment)

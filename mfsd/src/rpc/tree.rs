@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mfs::export::{Interest, LocalChanges, LocalUse, LockRecord};
-use mfs::types::op::{Create, Entry, Opened, Operation, Outcome};
+use mfs::export::{Interest, LocalChanges, LocalUse, LockRecord, OnWriters};
+use mfs::types::op::{Create, Entry, Open, Opened, Operation, Outcome};
 use mfs::types::{
-    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId,
+    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId, OpenProof,
 };
+
+/// Keeps local processes from writing a file until it is dropped, which does not block.
+pub(crate) type Guard = Box<dyn Send>;
 
 /// A tree that executes operations; `mfs::export` in the daemon, something simpler in tests. All but
 /// `vouch`, `spawn`, `number_of`, `covers` and `is_watchable` may block.
@@ -91,6 +94,21 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     fn local_use(&self, _file: &FileId, _looks: usize) -> LocalUse {
         LocalUse::Unknown
     }
+
+    /// What shows that `peer` was let open a file so for this caller, though it was not asked. To be given only
+    /// for what it was allowed.
+    fn prove(&self, _peer: NodeId, _caller: &Caller, _open: &Open) -> Option<OpenProof> {
+        None
+    }
+
+    /// Guards the file of an open that is for reading alone, and says who else has it open. `None`: it is
+    /// being written, or cannot be guarded.
+    fn guard(&self, _open: &Self::Open) -> Option<(Guard, LocalUse)> {
+        None
+    }
+
+    /// Has `wake` called with the guarded files that somebody waits to write, until the tree is gone.
+    fn on_writers(&self, _wake: OnWriters) {}
 
     /// Has `wake` called whenever there are local changes, until the tree is gone.
     fn on_local_changes(&self, wake: Box<dyn Fn() + Send>);

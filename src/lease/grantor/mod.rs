@@ -264,6 +264,12 @@ impl Grantor {
         file.holders.iter().map(held).collect()
     }
 
+    /// Whether some session holds any of these leases on a file.
+    pub fn is_held(&self, ino: InodeNo, leases: Leases) -> bool {
+        let holders = self.files.get(&ino).into_iter().flat_map(|file| &file.holders);
+        holders.into_iter().any(|(_, held)| held.intersects(leases))
+    }
+
     /// When something was last received from a session that may hold something.
     pub fn heard(&self, session: SessionId) -> Option<Duration> {
         Some(self.sessions.get(&session)?.heard())

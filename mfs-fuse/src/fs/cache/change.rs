@@ -13,7 +13,7 @@ use mfs::types::{Attr, FileName, InodeNo, Leases, RenameFlags};
 use super::memory::{Memory, Name};
 use super::node::NodeCache;
 
-const ALL: Leases = Leases::ATTRIBUTES.union(Leases::DIRECTORY);
+const ALL: Leases = Leases::ATTRIBUTES.union(Leases::DIRECTORY).union(Leases::HANDLE);
 
 /// A change under way. One that is dropped counts as made perhaps.
 #[derive(Debug)]

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use mfs::types::op::{DirEntry, Entry};
 use mfs::types::{Attr, FileId, FileName, InodeNo, Leases, XattrName};
 
+use super::contents::Contents;
+
 /// Longest value of an extended attribute that is remembered: access control lists and capabilities are
 /// shorter.
 const LONGEST_XATTR: usize = 1_024;
@@ -39,6 +41,7 @@ struct Remembered {
     xattrs: Vec<(XattrName, Option<Bytes>)>,
     xattr_names: Option<Bytes>,
     directory: Option<Directory>,
+    contents: Option<Contents>,
     bytes: usize,
     /// Used since it was last looked at for eviction.
     used: bool,
@@ -93,6 +96,9 @@ impl Memory {
         if leases.contains(Leases::DIRECTORY) {
             file.directory = None;
         }
+        if leases.contains(Leases::HANDLE) {
+            file.contents = None;
+        }
         if file.is_empty() {
             self.forget(ino);
         } else {
@@ -116,6 +122,11 @@ impl Memory {
 
     pub(super) fn attr(&mut self, ino: InodeNo) -> Option<Attr> {
         self.get(ino)?.attr.clone()
+    }
+
+    /// So many bytes of a file, or up to its end.
+    pub(super) fn read(&mut self, ino: InodeNo, offset: u64, size: usize) -> Option<Bytes> {
+        self.get(ino)?.contents.as_ref()?.read(offset, size)
     }
 
     pub(super) fn target(&mut self, ino: InodeNo) -> Option<Bytes> {
@@ -150,6 +161,21 @@ impl Memory {
     pub(super) fn set_attr(&mut self, attr: &Attr) {
         self.make(attr.ino).attr = Some(attr.clone());
         self.weigh(attr.ino);
+    }
+
+    /// A file may be read from memory from now on, as far as it is known; it is so long.
+    pub(super) fn begin_contents(&mut self, ino: InodeNo, length: u64) {
+        let file = self.make(ino);
+        file.contents.get_or_insert_with(|| Contents::new(length));
+        self.weigh(ino);
+    }
+
+    /// Notes what was read of such a file.
+    pub(super) fn add_contents(&mut self, ino: InodeNo, offset: u64, data: &[u8]) {
+        if let Some(contents) = self.files.get_mut(&ino).and_then(|file| file.contents.as_mut()) {
+            contents.add(offset, data);
+            self.weigh(ino);
+        }
     }
 
     pub(super) fn set_target(&mut self, ino: InodeNo, target: &[u8]) {
@@ -287,6 +313,7 @@ impl Remembered {
             && self.xattrs.is_empty()
             && self.xattr_names.is_none()
             && self.directory.is_none()
+            && self.contents.is_none()
     }
 
     fn weight(&self) -> usize {
@@ -296,7 +323,13 @@ impl Remembered {
             let listed = directory.listing.as_ref().map_or(0, |listing| listing.len());
             directory.names.len() * (NAME_BYTES + 64) + listed * ENTRY_BYTES
         });
-        FILE_BYTES + length(&self.target) + length(&self.xattr_names) + xattrs + directory
+        let contents = self.contents.as_ref().map_or(0, Contents::weight);
+        FILE_BYTES
+            + length(&self.target)
+            + length(&self.xattr_names)
+            + xattrs
+            + directory
+            + contents
     }
 }
 

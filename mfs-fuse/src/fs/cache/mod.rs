@@ -10,19 +10,20 @@
 //! held across an `.await`.
 
 mod change;
+mod contents;
 mod memory;
 mod node;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mfs::client::{LeaseKeeper, Returns, SessionLeases};
 use mfs::sync::RwLock;
-use mfs::types::{Leases, NodeId};
+use mfs::types::{InodeNo, Leases, NodeId};
 use mfs::wire::{Leased, Recall};
 
 pub use self::change::Changing;
@@ -42,6 +43,17 @@ pub struct Cache {
     pub pages: Arc<Pages>,
     /// The way back for leases on that, of each node.
     returns: RwLock<HashMap<NodeId, Returns>>,
+    opens: OnceLock<Box<dyn Openings>>,
+}
+
+/// The opens that their homes do not know, which was granted.
+pub trait Openings: Send + Sync + std::fmt::Debug {
+    /// The home wants to know of those of a file. Whether there are none; else it is given back over `returns`
+    /// when all are known there.
+    fn give_back(&self, node: NodeId, home: InodeNo, recall: u64, returns: &Returns) -> bool;
+
+    /// What a node granted is over: all are told to it, as soon as that can be done. Does not wait.
+    fn bring_home(&self, node: NodeId);
 }
 
 // === impl Cache ===
@@ -53,6 +65,17 @@ impl Cache {
             return found.clone();
         }
         self.nodes.write().entry(node).or_default().clone()
+    }
+
+    /// Says whose opens may be unknown.
+    pub fn serve_opens(&self, opens: Box<dyn Openings>) {
+        let _ = self.opens.set(opens); // a mount has one table
+    }
+
+    fn bring_home(&self, node: NodeId) {
+        if let Some(opens) = self.opens.get() {
+            opens.bring_home(node);
+        }
     }
 
     /// No leases are wanted on the files of this node.
@@ -97,11 +120,13 @@ impl LeaseKeeper for Cache {
         if !session.is_resumed {
             self.pages.look(node);
         }
+        self.bring_home(node);
     }
 
     fn extended(&self, node: NodeId, now: Duration, sent: Duration) {
         if self.node(node).extended(now, sent) {
             self.pages.lost(node);
+            self.bring_home(node);
         }
     }
 
@@ -109,16 +134,23 @@ impl LeaseKeeper for Cache {
         self.node(node).recall(&recall.files);
         let returns = self.returns.read().get(&node).cloned();
         let given_back = recall.files.iter().filter_map(|(ino, leases)| {
-            let (late, key) = (*leases & (Leases::DATA | Leases::LENGTH), (node, *ino));
-            let at_once = returns.as_ref().is_none_or(|returns| {
-                if late.contains(Leases::LENGTH) {
-                    self.pages.grew(key, recall.id, late, returns)
+            let key = (node, *ino);
+            // Without a way back there is no session that anything could be held in.
+            let later = returns.as_ref().map_or(Leases::empty(), |returns| {
+                let pages = *leases & (Leases::DATA | Leases::LENGTH);
+                let pages_at_once = if pages.contains(Leases::LENGTH) {
+                    self.pages.grew(key, recall.id, pages, returns)
                 } else {
-                    late.is_empty() || self.pages.recall(key, recall.id, late, returns)
-                }
+                    pages.is_empty() || self.pages.recall(key, recall.id, pages, returns)
+                };
+                let opens = *leases & Leases::HANDLE;
+                let opens_at_once = opens.is_empty()
+                    || self.opens.get().is_none_or(|o| o.give_back(node, *ino, recall.id, returns));
+                let later = |at_once, what| if at_once { Leases::empty() } else { what };
+                later(pages_at_once, pages) | later(opens_at_once, opens)
             });
-            let left = if at_once { *leases } else { *leases - late };
-            (!left.is_empty()).then_some((*ino, left))
+            let at_once = *leases - later;
+            (!at_once.is_empty()).then_some((*ino, at_once))
         });
         given_back.collect()
     }

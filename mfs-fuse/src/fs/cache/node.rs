@@ -109,7 +109,8 @@ impl NodeCache {
     pub(super) fn evict(&self) -> bool {
         self.with(|inner| match inner.memory.evict() {
             Some(ino) => {
-                inner.holder.release(ino, Leases::ATTRIBUTES | Leases::DIRECTORY);
+                let all = Leases::ATTRIBUTES | Leases::DIRECTORY | Leases::HANDLE;
+                inner.holder.release(ino, all);
                 true
             }
             None => false,
@@ -200,6 +201,34 @@ impl NodeCache {
         }
     }
 
+    /// Attributes of a file that may be opened for reading without asking its home.
+    pub fn openable(&self, now: Duration, uid: u32, ino: InodeNo) -> Option<Attr> {
+        let leases = Leases::ATTRIBUTES | Leases::HANDLE;
+        self.known(now, uid, (ino, leases), |memory| memory.attr(ino))
+    }
+
+    /// So many bytes of a file from `offset` on, or up to its end.
+    pub fn data(
+        &self,
+        now: Duration,
+        uid: u32,
+        ino: InodeNo,
+        offset: u64,
+        size: usize,
+    ) -> Option<Bytes> {
+        self.known(now, uid, (ino, Leases::HANDLE), |memory| memory.read(ino, offset, size))
+    }
+
+    /// To be taken before a file is read that is remembered, if what comes is to be remembered, too: it is,
+    /// if it is under the same lease then.
+    pub fn reading(&self, now: Duration, ino: InodeNo) -> Option<Stamp> {
+        if !self.is_granting() {
+            return None;
+        }
+        let inner = self.inner.lock();
+        inner.holder.holds(now, ino, Leases::HANDLE).then(|| inner.holder.stamp())
+    }
+
     /// All entries of a directory.
     pub fn listing(&self, now: Duration, uid: u32, ino: InodeNo) -> Option<Arc<Vec<DirEntry>>> {
         self.known(now, uid, (ino, Leases::DIRECTORY), |memory| memory.listing(ino))
@@ -239,6 +268,24 @@ impl NodeCache {
         let Ok(attr) = &answer.result else { return };
         self.note(now, stamp, attr.ino, answer.leases & Leases::ATTRIBUTES, |memory| {
             memory.set_attr(attr);
+        });
+    }
+
+    /// A file was opened for reading.
+    pub fn note_open(&self, now: Duration, stamp: Stamp, answer: &Answered<Attr>) {
+        self.note_attr(now, stamp, answer);
+        let Ok(attr) = &answer.result else { return };
+        self.note(now, stamp, attr.ino, answer.leases & Leases::HANDLE, |memory| {
+            memory.begin_contents(attr.ino, attr.size);
+        });
+    }
+
+    /// A file was read; `stamp` is what [`Self::reading`] gave.
+    pub fn note_data(&self, now: Duration, stamp: Stamp, ino: InodeNo, offset: u64, data: &[u8]) {
+        self.with(|inner| {
+            if !inner.off && inner.holder.has_kept(now, stamp, ino, Leases::HANDLE) {
+                inner.memory.add_contents(ino, offset, data);
+            }
         });
     }
 

@@ -54,7 +54,7 @@ pub trait PageCache: Send + Sync + std::fmt::Debug {
 }
 
 /// A file by its home and its number there.
-type Key = (NodeId, InodeNo);
+pub type Key = (NodeId, InodeNo);
 
 /// All pages that are known to be kept, or read to be kept.
 #[derive(Debug, Default)]
@@ -120,6 +120,25 @@ impl Pages {
                     let _ = returned.await; // dropped: it is over in another way
                 }
             }
+        }
+    }
+
+    /// As [`Self::begin`], of a file that is leased and not being let go; does not wait.
+    pub fn begin_leased(
+        self: &Arc<Self>,
+        key: Key,
+        ino: InodeNo,
+        offset: u64,
+        size: u32,
+    ) -> Option<Filling> {
+        let mut files = self.files.lock();
+        let file = files.get_mut(&key).filter(|file| file.is_leased())?;
+        match file.begin(ino, &(offset..offset.saturating_add(u64::from(size)))) {
+            Start::Now(fill) => {
+                let pages = Arc::clone(self);
+                Some(Filling { pages, key, fill, _turn: None, ended: false })
+            }
+            Start::After(_) => None,
         }
     }
 
@@ -220,6 +239,11 @@ impl Pages {
         if let Some(settled) = settled {
             let _ = settled.await; // dropped: it is
         }
+    }
+
+    /// Whether the pages of a file are leased.
+    pub fn is_leased(&self, key: Key) -> bool {
+        self.files.lock().get(&key).is_some_and(FilePages::is_leased)
     }
 
     /// Whether pages of a node's files are leased.

@@ -29,6 +29,7 @@ use super::fake::{FakeTree, PANICS, PATIENCE, SLOW};
 use super::{FilesService, FilesSettings, Instance, Limits};
 use crate::peer::{Origin, Peer};
 
+mod handles;
 mod leases;
 
 /// A running service and the way to dial it.
@@ -421,7 +422,7 @@ async fn versions_that_overlap_speak_the_highest_common_one() {
     };
     assert_eq!(
         (welcome.version, welcome.features),
-        (1, features::LEASES | features::LISTING_PARTS | features::LENGTHS)
+        (1, features::LEASES | features::LISTING_PARTS | features::LENGTHS | features::HANDLES)
     );
 }
 

@@ -1,0 +1,205 @@
+//! Files and directories that are opened here alone, without a message, while their home has promised to say
+//! before anything happens that such an open would have to be known for.
+//!
+//! When the home wants that promise back, each of these opens is told to it first. So a file that is removed
+//! then stays there as long as it is open, and one whose mode changes is open as it was.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use mfs::client::Returns;
+use mfs::clock::since_boot;
+use mfs::types::op;
+use mfs::types::{
+    Access, Attr, Caller, Errno, FileId, FileKind, InodeNo, Leases, NodeId, OpenFlags,
+};
+
+use super::MountedFs;
+use super::cache::Openings;
+use super::handle_map::{Fh, Handle, HandleMap, OpenFile, OpenedHere, Opener};
+use super::inode_map::Subject;
+use super::io::Opened;
+use super::known::{Ask, counted};
+use super::process::Asker;
+
+/// Flags that change nothing where nothing is written.
+const HARMLESS: OpenFlags = OpenFlags::NONBLOCK.union(OpenFlags::SYNC).union(OpenFlags::DSYNC);
+
+// === impl MountedFs ===
+
+impl MountedFs {
+    /// [`Self::open`] of a file that may be opened for reading without asking its home.
+    pub fn known_open(
+        &self,
+        asker: Asker,
+        ino: InodeNo,
+        access: Access,
+        flags: OpenFlags,
+    ) -> Option<Opened> {
+        if access != Access::Read || !HARMLESS.contains(flags) {
+            return None;
+        }
+        let Subject::File { node, file, home } = self.inodes.find(ino)? else { return None };
+        let cache = self.cache.node(node);
+        let attr = counted(Ask::Open, &cache, |cache, now| cache.openable(now, asker.uid, home))?;
+        if attr.kind != FileKind::Regular || !is_readable(&attr, asker) {
+            return None;
+        }
+        let fh = self.open_here((node, home), (ino, file), asker, Some(attr))?;
+        // What is asked back from now on concerns this open, too; what was before, it came too late for.
+        if cache.openable(since_boot(), asker.uid, home).is_none() {
+            drop(self.let_go(fh));
+            return None;
+        }
+        Some(Opened { fh, ino, file: None, keeps: self.cache.pages.is_leased((node, home)) })
+    }
+
+    /// [`Self::read`] of what is remembered.
+    pub fn known_data(&self, asker: Asker, fh: Fh, offset: u64, size: u32) -> Option<Bytes> {
+        let handle = self.handles.find(fh)?;
+        let open = handle.as_open()?;
+        if open.access.writes() {
+            return None;
+        }
+        let size = usize::try_from(size).ok()?;
+        counted(Ask::Read, &self.cache.node(open.node), |cache, now| {
+            cache.data(now, asker.uid, open.home, offset, size)
+        })
+    }
+
+    /// [`Self::known_data`] of what the kernel keeps: it may, as it keeps others of the file's pages already.
+    pub fn known_pages(&self, asker: Asker, fh: Fh, offset: u64, size: u32) -> Option<Bytes> {
+        let handle = self.handles.find(fh)?;
+        let open = handle.as_open()?;
+        let (pages, key) = (&self.cache.pages, (open.node, open.home));
+        if open.access.writes() || !pages.is_leased(key) {
+            return None;
+        }
+        open.kept.get_or_init(|| pages.keep(key));
+        let filling = pages.begin_leased(key, open.ino, offset, size)?;
+        let data = self.known_data(asker, fh, offset, size)?;
+        filling.end(Leases::empty(), &data).ok()?;
+        Some(data)
+    }
+
+    /// Numbers an open that its home is not told of.
+    pub(super) fn open_here(
+        &self,
+        (node, home): (NodeId, InodeNo),
+        (ino, file): (InodeNo, FileId),
+        asker: Asker,
+        attr: Option<Attr>,
+    ) -> Option<Fh> {
+        let backing = self.nodes.backing_of(node, &file).ok()?;
+        let is_file = attr.as_ref().is_some_and(|attr| attr.kind == FileKind::Regular);
+        let mut here = OpenedHere::new(file, asker, attr);
+        if is_file {
+            here = here.with_caller(plain_caller(asker));
+        }
+        Some(self.handles.insert(Handle::Open(Box::new(OpenFile {
+            ino,
+            home,
+            node,
+            open: backing.new_open(),
+            backing,
+            access: Access::Read,
+            opener: Opener::Here(Box::new(here)),
+            listing: tokio::sync::Mutex::default(),
+            kept: OnceLock::new(),
+        }))))
+    }
+
+    /// Reads what the kernel does not keep; it is remembered if the home has promised to say when it changes.
+    pub(super) async fn read_once(
+        &self,
+        open: &OpenFile,
+        asker: Asker,
+        read: op::Read,
+    ) -> Result<op::ReadData, Errno> {
+        let cache = self.cache.node(open.node);
+        let stamp =
+            if open.access.writes() { None } else { cache.reading(since_boot(), open.home) };
+        let offset = read.offset;
+        let result = open.backing.call(&open.origin(asker), read).await;
+        if let (Some(stamp), Ok(read)) = (stamp, &result) {
+            cache.note_data(since_boot(), stamp, open.home, offset, &read.data);
+            self.cache.trim();
+        }
+        result
+    }
+
+    /// What the reading of a file or directory has changed of its attributes, the time of access, is looked at
+    /// anew, for who asks next.
+    pub(super) async fn refresh(&self, open: &OpenFile, asker: Asker) {
+        let cache = self.cache.node(open.node);
+        if !open.is_at_home()
+            || !cache.is_granting()
+            || cache.attr_if_held(since_boot(), open.home).is_some()
+        {
+            return;
+        }
+        // That of a node's root is looked at often enough.
+        let Some(Subject::File { file, .. }) = self.inodes.find(open.ino) else { return };
+        let stamp = cache.stamp();
+        let get = op::GetAttr { file, open: Some(open.open) };
+        let answer = open.backing.call_leased(&open.origin(asker), get).await;
+        cache.note_attr(since_boot(), stamp, &answer);
+    }
+
+    /// The home learns of all opens of a file that it does not know, before this mount changes who may open it.
+    pub(super) async fn bring_home(&self, node: NodeId, home: InodeNo) {
+        for handle in self.handles.here(node, Some(home)) {
+            bring(&handle).await;
+        }
+    }
+}
+
+// === impl HandleMap ===
+
+impl Openings for Arc<HandleMap> {
+    fn give_back(&self, node: NodeId, home: InodeNo, recall: u64, returns: &Returns) -> bool {
+        let here = self.here(node, Some(home));
+        if here.is_empty() {
+            return true;
+        }
+        let returns = returns.clone();
+        tokio::spawn(async move {
+            for handle in here {
+                bring(&handle).await;
+            }
+            returns.give_back(recall, vec![(home, Leases::HANDLE)]);
+        });
+        false
+    }
+
+    fn bring_home(&self, node: NodeId) {
+        let here = self.here(node, None);
+        if !here.is_empty() {
+            tokio::spawn(async move {
+                for handle in here {
+                    bring(&handle).await;
+                }
+            });
+        }
+    }
+}
+
+/// Tells a home of an open. If it does not want it any more, who uses it is told so.
+async fn bring(handle: &Handle) {
+    let Some(open) = handle.as_open() else { return };
+    let nobody = Asker { uid: open.caller().uid, gid: open.caller().gid, tid: 0 };
+    if let Err(error) = open.bring_home(nobody).await {
+        tracing::debug!(%error, node = %open.node.short(), "an open is not known at its home");
+    }
+}
+
+/// Whether the asker may read a file for what its mode says alone: without its groups, which would have to be
+/// looked up, and without privileges. What else is in the way the kernel has found out before it asks.
+fn is_readable(attr: &Attr, asker: Asker) -> bool {
+    attr.mode & 0o444 == 0o444 || (asker.uid == attr.uid && attr.mode & 0o400 != 0)
+}
+
+/// The opener of a file that [`is_readable`] for it.
+fn plain_caller(asker: Asker) -> Caller {
+    Caller { pid: asker.tid, ..Caller::user(asker.uid, asker.gid, &[]) }
+}

@@ -1,0 +1,269 @@
+//! `Guards`: what keeps local processes from writing a file while a session may open and read it without a
+//! message.
+//!
+//! A guard is taken for the first answer that grants such a lease, and given back with the last of them, or of
+//! the answers that are being made. When somebody waits to write the file it is granted no more, and the guard
+//! goes as soon as all have returned it.
+
+use std::collections::{HashMap, VecDeque};
+
+use mfs::lease::{Event, Grantor};
+use mfs::telemetry::metrics as m;
+use mfs::types::{InodeNo, Leases, SessionId};
+
+use super::{Coherence, Inner};
+use crate::rpc::tree::Guard;
+
+/// Most files that are guarded: each takes a descriptor, and a peer shall not have this daemon hold more than
+/// 4,096.
+const MOST: usize = 3_072;
+
+/// How many of the oldest are asked back where there are too many.
+const SOME: usize = 64;
+
+/// The guarded files.
+#[derive(Default)]
+pub(super) struct Guards {
+    files: HashMap<InodeNo, Guarded>,
+    /// Roughly in the order in which they came; some may be gone.
+    order: VecDeque<InodeNo>,
+}
+
+#[derive(Default)]
+struct Guarded {
+    guard: Option<Guard>,
+    /// Answers that are being made under it.
+    answers: usize,
+    /// Somebody waits to write the file.
+    awaited: bool,
+}
+
+/// An answer that is being made while a file is guarded; dropped, it is made.
+#[must_use = "the guard may be given back when this is dropped"]
+pub(in crate::rpc) struct GuardHold<'a> {
+    coherence: &'a Coherence,
+    ino: InodeNo,
+}
+
+// === impl Coherence ===
+
+impl Coherence {
+    /// Guards a file, by `take` if it is not guarded yet, while an answer is made that may grant `HANDLE`.
+    pub(in crate::rpc) fn guard(
+        &self,
+        ino: InodeNo,
+        take: impl FnOnce() -> Option<Guard>,
+    ) -> Option<GuardHold<'_>> {
+        let mut inner = self.inner.lock();
+        if inner.guards.files.len() >= MOST && !inner.guards.files.contains_key(&ino) {
+            let oldest = inner.guards.oldest();
+            drop(inner);
+            self.step(Event::Noticed(oldest.iter().map(|ino| (*ino, Leases::HANDLE)).collect()));
+            return None;
+        }
+        let guarded = inner.guards.enter(ino);
+        if guarded.awaited {
+            return None;
+        }
+        guarded.answers += 1;
+        let is_guarded = guarded.guard.is_some();
+        drop(inner);
+        // From here on it is let go of in any case.
+        let hold = GuardHold { coherence: self, ino };
+        if is_guarded {
+            return Some(hold);
+        }
+        let taken = take()?;
+        let mut inner = self.inner.lock();
+        let guarded = inner.guards.enter(ino);
+        // Another answer may have been faster; two are one too many, and the younger goes.
+        let surplus = if guarded.guard.is_none() {
+            guarded.guard = Some(taken);
+            None
+        } else {
+            Some(taken)
+        };
+        drop(inner);
+        drop(surplus);
+        Some(hold)
+    }
+
+    /// Somebody waits to write these files.
+    pub(in crate::rpc) fn writer_waits(&self, files: &[InodeNo]) {
+        m::SERVER_WRITERS_AWAITED.add(files.len() as u64);
+        self.step_with(|inner| {
+            for ino in files {
+                if let Some(guarded) = inner.guards.files.get_mut(ino) {
+                    guarded.awaited = true;
+                }
+            }
+            Event::Noticed(files.iter().map(|ino| (*ino, Leases::HANDLE)).collect())
+        });
+    }
+
+    /// Whether a session may, or may until it has returned the lease.
+    pub(in crate::rpc) fn holds_handle(&self, session: SessionId, ino: InodeNo) -> bool {
+        let holders = self.inner.lock().grantor.holders_of(ino);
+        holders.iter().any(|held| held.session == session && held.leases.contains(Leases::HANDLE))
+    }
+
+    /// Whether some session may open and read the file without a message.
+    pub(in crate::rpc) fn is_handle_leased(&self, ino: InodeNo) -> bool {
+        self.inner.lock().grantor.is_held(ino, Leases::HANDLE)
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Whether `HANDLE` may be granted on the file.
+    pub(super) fn is_guarded(&self, ino: InodeNo) -> bool {
+        let guarded = self.guards.files.get(&ino);
+        guarded.is_some_and(|guarded| guarded.guard.is_some() && !guarded.awaited)
+    }
+
+    /// After leases were returned or lost: the guards that nothing needs any more, to be dropped without the
+    /// lock. `None`: of all files.
+    pub(super) fn free_guards(&mut self, files: Option<&[InodeNo]>) -> Vec<Guard> {
+        let all = || self.guards.files.keys().copied().collect();
+        let files: Vec<InodeNo> = files.map_or_else(all, <[InodeNo]>::to_vec);
+        let freed = files.into_iter().filter_map(|ino| self.guards.free(ino, &self.grantor));
+        let freed: Vec<_> = freed.collect();
+        m::SERVER_FILES_GUARDED.set(i64::try_from(self.guards.files.len()).unwrap_or(i64::MAX));
+        freed
+    }
+}
+
+// === impl Guards ===
+
+impl Guards {
+    fn enter(&mut self, ino: InodeNo) -> &mut Guarded {
+        let Self { files, order } = self;
+        files.entry(ino).or_insert_with(|| {
+            order.push_back(ino);
+            Guarded::default()
+        })
+    }
+
+    /// Takes out what is guarded for nobody.
+    fn free(&mut self, ino: InodeNo, grantor: &Grantor) -> Option<Guard> {
+        let is_free = |guarded: &Guarded| guarded.answers == 0;
+        if !self.files.get(&ino).is_some_and(is_free) || grantor.is_held(ino, Leases::HANDLE) {
+            return None;
+        }
+        let freed = self.files.remove(&ino);
+        // What is gone leaves its place behind.
+        if self.order.len() > 2 * self.files.len() + SOME {
+            let files = &self.files;
+            self.order.retain(|ino| files.contains_key(ino));
+        }
+        freed?.guard
+    }
+
+    /// Some of those that have been guarded for longest.
+    fn oldest(&mut self) -> Vec<InodeNo> {
+        let mut oldest = Vec::with_capacity(SOME);
+        while oldest.len() < SOME
+            && let Some(ino) = self.order.pop_front()
+        {
+            if self.files.contains_key(&ino) && !oldest.contains(&ino) {
+                oldest.push(ino);
+            }
+        }
+        // They are the youngest now, should they stay.
+        self.order.extend(&oldest);
+        oldest
+    }
+}
+
+// === impl GuardHold ===
+
+impl Drop for GuardHold<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.coherence.inner.lock();
+        if let Some(guarded) = inner.guards.files.get_mut(&self.ino) {
+            guarded.answers -= 1;
+        }
+        let freed = inner.free_guards(Some(&[self.ino]));
+        drop(inner);
+        drop(freed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use mfs::lease::Terms;
+    use mfs::wire::ReturnLease;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const FILE: InodeNo = InodeNo::FIRST;
+    const HANDLE: (InodeNo, Leases) = (FILE, Leases::HANDLE);
+
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn take(count: &Arc<AtomicUsize>) -> Option<Guard> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Some(Box::new(Counted(Arc::clone(count))))
+    }
+
+    fn coherence() -> Arc<Coherence> {
+        let patience = Duration::from_secs(1);
+        Coherence::new(Terms { term: patience, patience, files_per_session: 8 }, None)
+    }
+
+    #[test]
+    fn a_file_is_guarded_as_long_as_somebody_may_read_it_unasked() {
+        let (coherence, count) = (coherence(), Arc::new(AtomicUsize::new(0)));
+        let (outbox, mut inbox) = mpsc::unbounded_channel();
+        let sessions: Vec<_> = (1..=2).map(|n| SessionId::new(n).expect("not 0")).collect();
+        for session in &sessions {
+            coherence.attach(*session, 1, &outbox);
+            let reading = coherence.begin_reading();
+            let held = coherence.guard(FILE, || take(&count)).expect("nobody waits");
+            assert_eq!(reading.grant(*session, None, &[HANDLE])[..], [Leases::HANDLE]);
+            drop(held);
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 1, "once for both");
+        coherence.writer_waits(&[FILE]);
+        assert!(coherence.guard(FILE, || take(&count)).is_none(), "somebody waits");
+        for (session, recall) in sessions.into_iter().zip(1..) {
+            assert_eq!(count.load(Ordering::Relaxed), 1);
+            assert!(inbox.try_recv().is_ok(), "it is asked back");
+            coherence.returned(session, ReturnLease { recall, files: vec![HANDLE] });
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+        assert!(coherence.guard(FILE, || take(&count)).is_some(), "the writer is through");
+        assert_eq!(count.load(Ordering::Relaxed), 0, "what was not granted is not guarded");
+    }
+
+    #[test]
+    fn without_a_guard_nothing_is_granted() {
+        let (coherence, count) = (coherence(), Arc::new(AtomicUsize::new(0)));
+        let session = SessionId::new(1).expect("not 0");
+        let (outbox, _inbox) = mpsc::unbounded_channel();
+        coherence.attach(session, 1, &outbox);
+        let grant =
+            |reading: super::super::ReadingHold<'_>| reading.grant(session, None, &[HANDLE]);
+        assert!(coherence.guard(FILE, || None).is_none());
+        assert_eq!(grant(coherence.begin_reading())[..], [Leases::empty()]);
+        let reading = coherence.begin_reading();
+        let held = coherence.guard(FILE, || take(&count)).expect("nobody waits");
+        coherence.writer_waits(&[FILE]);
+        assert_eq!(grant(reading)[..], [Leases::empty()], "somebody has come between");
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        drop(held);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+    }
+}
