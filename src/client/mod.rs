@@ -10,8 +10,9 @@
 //!
 //! Not here: caching, and the meaning of what is asked.
 //!
-//! Lock order: `Peers::nodes` is the only lock, held for a look into a map.
+//! Lock order: none. `Peers::nodes` and the list of `callers` are each held for a look into them, never both.
 
+mod callers;
 mod driver;
 mod lane;
 mod leases;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Says whether the caller should stop waiting, for instance because it has a signal pending. Called from
-/// time to time while the caller waits, never for answers that come at once; must not block.
+/// time to time while the caller waits, never for answers that come at once; not for long.
 pub type Interrupted = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// How long a caller waits.

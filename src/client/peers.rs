@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Patience;
+use super::callers::Callers;
 use super::driver::{Command, Driver};
 use super::lane::Greeting;
 use super::leases::{Answered, Keeper, NodeLeases};
@@ -22,9 +23,6 @@ use crate::sync::RwLock;
 use crate::telemetry::metrics;
 use crate::types::op::{Call, Entry, LockKind, Operation, Outcome, SetLock};
 use crate::types::{Caller, Errno, ExportId, Incarnation, NodeId, OpenId, RequestId};
-
-/// How often a caller that waits is asked whether it still wants to.
-const INTERRUPT_POLL: Duration = Duration::from_millis(200);
 
 /// A server that says at once that a lock is held, although it was asked to wait, is asked again not
 /// sooner than after this.
@@ -56,6 +54,7 @@ pub struct Peers {
     runtime: Handle,
     open_ids: AtomicU64,
     nodes: RwLock<HashMap<NodeId, Door>>,
+    callers: Callers,
 }
 
 /// The way to the task of one node.
@@ -111,6 +110,7 @@ impl Peers {
             runtime: Handle::current(),
             open_ids: AtomicU64::new(OpenId::FIRST.get()),
             nodes: RwLock::default(),
+            callers: Callers::default(),
         }
     }
 
@@ -259,23 +259,19 @@ impl Peers {
         let id = door.ids.draw();
         let caller = Arc::new(caller.clone());
         let submission = Submission { id, caller, ask, patience: patience.limit() };
-        let (answering, mut answer) = oneshot::channel();
+        let (answering, answer) = oneshot::channel();
         if door.commands.send(Command::Submit(submission, answering)).is_err() {
             return Answered::without(Err(Errno::HostDown)); // the node left the cluster this moment
         }
         let mut waiting = Waiting { door: &door, id, answered: false };
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut answer => {
-                    waiting.answered = true;
-                    return result.unwrap_or(Answered::without(Err(Errno::HostDown)));
-                }
-                () = tokio::time::sleep(INTERRUPT_POLL), if patience.interrupted.is_some() => {
-                    if patience.is_interrupted() {
-                        return Answered::unknown(Errno::Intr);
-                    }
-                }
+        tokio::select! {
+            biased;
+            result = answer => {
+                waiting.answered = true;
+                result.unwrap_or(Answered::without(Err(Errno::HostDown)))
+            }
+            () = self.callers.interrupted(patience.interrupted.as_ref()) => {
+                Answered::unknown(Errno::Intr)
             }
         }
     }
