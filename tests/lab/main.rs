@@ -6,3 +6,4 @@ mod end;
 mod exec;
 mod faults;
 mod nodes;
+mod together;

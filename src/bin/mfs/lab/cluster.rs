@@ -53,20 +53,55 @@ pub(super) fn wait_for_sight(
     progress: &Progress,
 ) -> anyhow::Result<()> {
     progress.step("waiting until every node sees every other");
-    let count = u32::try_from(nodes.len())?;
+    let looks: Vec<_> = nodes.iter().map(|&node| (node, nodes.to_vec())).collect();
+    wait(lab, &looks, progress)
+}
+
+/// Waits until `node` sees those of `others`, and they see it, that are members to each other: a node may
+/// have been removed meanwhile, or never have been in the cluster, or have no mount.
+pub(super) fn wait_for_each_other(
+    lab: &Lab,
+    node: LabNode,
+    others: &[LabNode],
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    progress.step(&format!("waiting until {node} and the others see each other"));
+    let here = listed(lab, node)?;
+    let mut seen = Vec::new();
+    for &other in others {
+        if here.contains(&other.to_string()) && listed(lab, other)?.contains(&node.to_string()) {
+            seen.push(other);
+        }
+    }
+    let mut looks: Vec<_> = seen.iter().map(|&other| (other, vec![node])).collect();
+    if !seen.is_empty() {
+        looks.push((node, seen));
+    }
+    wait(lab, &looks, progress)
+}
+
+/// The members that a node lists in /mfs, whether they answer or not.
+fn listed(lab: &Lab, node: LabNode) -> anyhow::Result<Vec<String>> {
+    let said = Running::start(lab, node, &["ls", "/mfs"])?.finish(COMMAND_PATIENCE)?;
+    Ok(said.lines().map(str::to_owned).collect())
+}
+
+/// Waits until each node sees those that stand beside it.
+fn wait(lab: &Lab, looks: &[(LabNode, Vec<LabNode>)], progress: &Progress) -> anyhow::Result<()> {
+    let count = u32::try_from(looks.len())?;
     let patience = SIGHT_PATIENCE + SIGHT_PATIENCE_PER_NODE * count;
-    let names = nodes.iter().map(LabNode::to_string);
     let seconds = patience.as_secs().to_string();
-    let look: Vec<String> =
-        words(&["mfs", "lab", "look", "--seconds", &seconds]).into_iter().chain(names).collect();
     let slack = Duration::from_secs(10);
     let mut waiting = Vec::new();
-    for &node in nodes {
-        waiting.push(Running::start(lab, node, &look)?);
+    for (node, seen) in looks {
+        let names = seen.iter().map(LabNode::to_string);
+        let look = words(&["mfs", "lab", "look", "--seconds", &seconds]);
+        let look: Vec<String> = look.into_iter().chain(names).collect();
+        waiting.push(Running::start(lab, *node, &look)?);
     }
     for (place, looking) in waiting.into_iter().enumerate() {
         looking.finish(patience + slack)?;
-        progress.count("see all", place + 1, nodes.len());
+        progress.count("see all", place + 1, looks.len());
     }
     Ok(())
 }

@@ -6,8 +6,9 @@ use anyhow::{Context, bail};
 use rustix::process::Signal;
 
 use super::cluster;
+use super::daemon;
 use super::down;
-use super::inside::Running;
+use super::list;
 use super::names::LabNode;
 use super::node;
 use super::process::Process;
@@ -15,9 +16,7 @@ use super::progress::Progress;
 use super::state::Lab;
 use super::switch;
 
-/// The daemon of a node, and the process of its mount, by the names that the kernel keeps. mount(8) calls
-/// the latter by its other name.
-const DAEMON: &str = "mfsd";
+/// The process of a mount, by the names that the kernel keeps; mount(8) calls it by the second one.
 const MOUNTS: [&str; 2] = ["mfs-fuse", "mount.mfs"];
 
 /// How long a killed daemon may take to be gone.
@@ -36,7 +35,7 @@ pub(super) fn kill(lab: &Lab, node: LabNode) -> anyhow::Result<()> {
 
 /// Kills the daemon of a node, and nothing else.
 pub(super) fn kill_daemon(lab: &Lab, node: LabNode) -> anyhow::Result<()> {
-    let daemons = named(&lab.running(node)?, &[DAEMON]);
+    let daemons = daemon::running(&lab.running(node)?);
     if daemons.is_empty() {
         bail!("no mfsd runs on {node}");
     }
@@ -72,10 +71,7 @@ pub(super) fn start(lab: &Lab, node: LabNode) -> anyhow::Result<()> {
     for process in ours(&init).iter().filter(|process| process.is_stopped()) {
         process.signal(Signal::CONT)?;
     }
-    if named(&init, &[DAEMON]).is_empty() {
-        progress.step("starting mfsd");
-        start_daemon(lab, node)?;
-    }
+    daemon::see_to(lab, node, &init, &progress)?;
     if was_off {
         cluster::mount(lab, &[node], &progress)?;
     }
@@ -83,33 +79,33 @@ pub(super) fn start(lab: &Lab, node: LabNode) -> anyhow::Result<()> {
     cluster::wait_for_sight(lab, &[node], &progress)
 }
 
-/// Cuts or mends the link between a node and the switch.
-pub(super) fn set_link(lab: &Lab, node: LabNode, up: bool) -> anyhow::Result<()> {
+/// Cuts the link between a node and the switch.
+pub(super) fn partition(lab: &Lab, node: LabNode) -> anyhow::Result<()> {
     lab.running(node)?;
-    switch::set_link(&lab.keeper()?, node, up)
+    switch::set_link(&lab.keeper()?, node, false)
+}
+
+/// Mends the link between a node and the switch; returns when the node and those that run see each other.
+pub(super) fn heal(lab: &Lab, node: LabNode) -> anyhow::Result<()> {
+    lab.running(node)?;
+    let progress = Progress::begin();
+    switch::set_link(&lab.keeper()?, node, true)?;
+    let up = list::nodes_up(lab);
+    if !up.contains(&node) {
+        // It is stopped, or its daemon does not run: there is nothing to see.
+        return Ok(());
+    }
+    let others: Vec<_> = up.into_iter().filter(|&other| other != node).collect();
+    cluster::wait_for_each_other(lab, node, &others, &progress)
+        .with_context(|| format!("the link of {node} is mended, but the nodes are not together"))
 }
 
 /// The daemon and the mounts of a node.
 pub(super) fn ours(init: &Process) -> Vec<Process> {
-    named(init, &[&[DAEMON], &MOUNTS[..]].concat())
+    daemon::running(init).into_iter().chain(init.named(&MOUNTS)).collect()
 }
 
 /// Whether the daemon of a node runs.
 pub(super) fn has_daemon(init: &Process) -> bool {
-    !named(init, &[DAEMON]).is_empty()
-}
-
-fn named(init: &Process, names: &[&str]) -> Vec<Process> {
-    let inside = init.inside().into_iter();
-    inside.filter(|(_, name)| names.iter().any(|n| name == n)).map(|(process, _)| process).collect()
-}
-
-/// Starts mfsd as the node's boot would.
-fn start_daemon(lab: &Lab, node: LabNode) -> anyhow::Result<()> {
-    // To the log of the mfsd that `mfs init` and `mfs join` start.
-    let script = "mkdir -p /run/mfs && mfsd --detach </dev/null >>/run/mfs/mfsd.log 2>&1 &";
-    Running::start(lab, node, &["sh", "-c", script])?
-        .finish(PATIENCE)
-        .map(drop)
-        .context("cannot start mfsd")
+    !daemon::running(init).is_empty()
 }

@@ -39,7 +39,7 @@ struct ShownNode {
 }
 
 /// What became of a node.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum NodeState {
     /// Works.
@@ -84,18 +84,29 @@ pub(super) fn run(any: &Home, json: bool) -> anyhow::Result<ExitCode> {
     print(&text)
 }
 
+/// The nodes that work and have their link.
+pub(super) fn nodes_up(lab: &Lab) -> Vec<LabNode> {
+    let states = states(lab, lab.home.keeper().as_ref());
+    states.into_iter().filter(|(_, state)| *state == NodeState::Up).map(|(node, _)| node).collect()
+}
+
+fn states(lab: &Lab, keeper: Option<&Process>) -> Vec<(LabNode, NodeState)> {
+    let ports = keeper.and_then(|keeper| switch::ports(keeper).ok());
+    let cut = |node: LabNode| {
+        let name = node.to_string();
+        ports.iter().flatten().any(|(port, up)| *port == name && !up)
+    };
+    lab.nodes().map(|node| (node, NodeState::of(lab, node, cut(node)))).collect()
+}
+
 // === impl Shown ===
 
 impl Shown {
     fn of(lab: &Lab) -> Self {
         let keeper = lab.home.keeper();
-        let ports = keeper.as_ref().and_then(|keeper| switch::ports(keeper).ok());
-        let cut = |node: LabNode| {
-            let name = node.to_string();
-            ports.iter().flatten().any(|(port, up)| *port == name && !up)
-        };
         let settings = &lab.settings;
-        let nodes = lab.nodes().map(|node| ShownNode::of(lab, node, cut(node))).collect();
+        let states = states(lab, keeper.as_ref()).into_iter();
+        let nodes = states.map(|(node, state)| ShownNode::of(lab, node, state)).collect();
         Self {
             name: lab.home.name().to_string(),
             state_dir: lab.home.dir().display().to_string(),
@@ -112,25 +123,27 @@ impl Shown {
 // === impl ShownNode ===
 
 impl ShownNode {
-    fn of(lab: &Lab, node: LabNode, cut: bool) -> Self {
-        let init = lab.home.init(node);
-        let state = match &init {
-            None => NodeState::Off,
-            Some(_) if cut => NodeState::Partitioned,
-            Some(_) if lab.settings.bare => NodeState::Up,
-            Some(init) if faults::ours(init).iter().any(Process::is_stopped) => NodeState::Stopped,
-            Some(init) if !faults::has_daemon(init) => NodeState::NoDaemon,
-            Some(_) => NodeState::Up,
-        };
+    fn of(lab: &Lab, node: LabNode, state: NodeState) -> Self {
         let (name, address) = (node.to_string(), node.address().to_string());
         let data = lab.home.node_dir(node).join("data").display().to_string();
-        Self { name, address, state, pid: init.map(|init| init.id()), data }
+        Self { name, address, state, pid: lab.home.init(node).map(|init| init.id()), data }
     }
 }
 
 // === impl NodeState ===
 
 impl NodeState {
+    fn of(lab: &Lab, node: LabNode, cut: bool) -> Self {
+        match lab.home.init(node) {
+            None => Self::Off,
+            Some(_) if cut => Self::Partitioned,
+            Some(_) if lab.settings.bare => Self::Up,
+            Some(init) if faults::ours(&init).iter().any(Process::is_stopped) => Self::Stopped,
+            Some(init) if !faults::has_daemon(&init) => Self::NoDaemon,
+            Some(_) => Self::Up,
+        }
+    }
+
     fn said(self) -> &'static str {
         match self {
             Self::Up => "up",

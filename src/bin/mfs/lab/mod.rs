@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod cluster;
+mod daemon;
 mod down;
 mod enter;
 mod faults;
@@ -97,11 +98,11 @@ enum Command {
     },
     /// Stop mfsd and mfs-fuse of a node (SIGSTOP)
     Stop(WhichNode),
-    /// Undo kill, kill --daemon and stop
+    /// Undo kill, kill --daemon and stop; waits until the node is back
     Start(WhichNode),
     /// Cut the link of a node
     Partition(WhichNode),
-    /// Mend the link of a node
+    /// Mend the link of a node; waits until nodes see each other
     Heal(WhichNode),
     /// List labs and their nodes
     Ls {
@@ -117,7 +118,7 @@ enum Command {
     /// Be the first process of a node; started by `up` and `start`
     #[command(hide = true)]
     Node { name: LabName, node: LabNode },
-    /// Wait, in a node, until these nodes are in /mfs; called by `up` and `start`
+    /// Wait, in a node, until these nodes are in /mfs; called by `up`, `start` and `heal`
     #[command(hide = true)]
     Look {
         #[arg(long)]
@@ -144,11 +145,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Stop(which) => change(lab(which.lab.name)?, |lab| faults::stop(lab, which.node)),
         Command::Start(which) => change(lab(which.lab.name)?, |lab| faults::start(lab, which.node)),
         Command::Partition(which) => {
-            change(lab(which.lab.name)?, |lab| faults::set_link(lab, which.node, false))
+            change(lab(which.lab.name)?, |lab| faults::partition(lab, which.node))
         }
-        Command::Heal(which) => {
-            change(lab(which.lab.name)?, |lab| faults::set_link(lab, which.node, true))
-        }
+        Command::Heal(which) => change(lab(which.lab.name)?, |lab| faults::heal(lab, which.node)),
         Command::Ls { json } => list::run(&home("default".parse()?)?, json),
         Command::Down(which) => down::run(&home(which.name)?),
         Command::Keeper { name } => keeper::run(&home(name)?),

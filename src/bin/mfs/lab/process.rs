@@ -83,6 +83,13 @@ impl Process {
             .collect()
     }
 
+    /// Those of them that have one of these names.
+    pub(super) fn named(&self, names: &[&str]) -> Vec<Self> {
+        let inside = self.inside().into_iter();
+        let is_one = |name: &OsString| names.iter().any(|n| name == n);
+        inside.filter(|(_, name)| is_one(name)).map(|(process, _)| process).collect()
+    }
+
     /// Its id in the machine's namespace.
     pub(super) fn id(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
