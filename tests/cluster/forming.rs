@@ -53,6 +53,56 @@ fn the_beacon_finds_the_cluster() {
     sees(cluster.node(1), "n1 n2");
 }
 
+/// Where multicast does not get through, or is not wanted, seeds do what the beacon does.
+#[test]
+fn a_static_seed_is_enough_without_the_beacon() {
+    let cluster = two_strangers();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    for (node, seeds) in [(n1, ""), (n2, r#"seeds = ["10.61.0.77", "10.61.0.1"]"#)] {
+        node.run(&format!(
+            "mkdir -p /etc/mfs && printf 'beacon = false\n{seeds}\n' >/etc/mfs/mfsd.toml"
+        ));
+    }
+    let token = token_of(&n1.run("mfs init"));
+    n2.run(&format!("mfs join {token}"));
+    sees(n1, "n1 n2");
+    sees(n2, "n1 n2");
+    assert_eq!(n2.run("cat /mfs/n1/etc/hostname"), "n1");
+    // Both move while neither runs: what each remembers of the other is wrong now, and only n2's seed is right.
+    cluster.nodes().for_each(|node| node.kill_daemon());
+    for (node, old, new) in [(n1, "10.61.0.1", "10.61.7.1"), (n2, "10.61.0.2", "10.61.7.2")] {
+        node.run(&format!("ip addr del {old}/16 dev eth0 && ip addr add {new}/16 dev eth0"));
+    }
+    n2.run("sed -i 's/10[.]61[.]0[.]1/10.61.7.1/' /etc/mfs/mfsd.toml");
+    for node in cluster.nodes() {
+        node.run("mfsd --detach </dev/null >>/run/mfs/mfsd.log 2>&1 & sleep 0.1");
+    }
+    for (reader, name) in [(n1, "n2"), (n2, "n1")] {
+        eventually(&format!("{} reads {name}", reader.name()), Duration::from_secs(90), || {
+            reader.try_run(&format!("cat /mfs/{name}/etc/hostname")).stdout.trim_end() == name
+        });
+    }
+}
+
+/// What is heard counts when seeds do not answer, and what is wrong with them is said when nothing is heard.
+#[test]
+fn seeds_that_do_not_answer_are_told_of() {
+    let cluster = two_strangers();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n1.run("mkdir -p /etc/mfs && echo 'beacon = false' >/etc/mfs/mfsd.toml");
+    n2.run("mkdir -p /etc/mfs && echo 'seeds = [\"10.61.0.77\"]' >/etc/mfs/mfsd.toml");
+    let token = token_of(&n1.run("mfs init"));
+    let refused = n2.refused(&format!("mfs join {token}"));
+    assert!(refused.contains("give its host") && refused.contains("10.61.0.77"), "{refused}");
+    n1.run("rm /etc/mfs/mfsd.toml");
+    n1.kill_daemon();
+    n1.run("mfsd --detach </dev/null >>/run/mfs/mfsd.log 2>&1 & sleep 0.1");
+    eventually("n1 is heard and n2 joins", Duration::from_secs(90), || {
+        n2.try_run(&format!("mfs join {token}")).status.success()
+    });
+    sees(n1, "n1 n2");
+}
+
 #[test]
 fn bad_tokens_are_refused() {
     let cluster = two_strangers();

@@ -64,7 +64,7 @@ pub(crate) async fn join(
         request.token.parse().map_err(|e: TokenError| Status::invalid_argument(e.to_string()))?;
     let mut wishes = Wishes::new(daemon, &request.name, request.number, &request.addresses)?;
     let listeners = daemon.bind().map_err(|e| Status::failed_precondition(format!("{e:#}")))?;
-    let mut admitter = find(&token, &request.host).await?;
+    let mut admitter = find(&token, &request.host, &daemon.config.seeds).await?;
     if request.addresses.is_empty() && daemon.config.addresses.is_empty() {
         prefer(&mut wishes.addresses, admitter.own);
     }
@@ -131,14 +131,22 @@ fn prefer(addresses: &mut [SocketAddr], own: SocketAddr) {
     }
 }
 
-/// Finds a node that can admit: the one that is named, or heard on the LAN, or the one that it names.
-async fn find(token: &Token, host: &str) -> Result<Admitter, Status> {
-    let (addresses, at) = if host.is_empty() {
-        (listen_for(token).await?, "the node that was heard on the network".to_owned())
+/// Finds a node that can admit: the one that is named, or a seed of the configuration, or heard on the LAN, or
+/// the one that it names.
+async fn find(token: &Token, host: &str, seeds: &[String]) -> Result<Admitter, Status> {
+    let first = if host.is_empty() {
+        match greet_seed(token, seeds).await {
+            Some(Ok(seed)) => seed,
+            Some(Err(why)) => greet_heard(token).await.map_err(|error| {
+                let seeds =
+                    format!("{}. Nor did the seeds help: {}", error.message(), why.message());
+                Status::new(error.code(), seeds)
+            })?,
+            None => greet_heard(token).await?,
+        }
     } else {
-        (resolve(host).await?, host.to_owned())
+        greet(token, &resolve(host).await?, host.to_owned()).await?
     };
-    let first = greet(token, &addresses, at).await?;
     if first.greeting.admits {
         return Ok(first);
     }
@@ -153,6 +161,29 @@ async fn find(token: &Token, host: &str) -> Result<Admitter, Status> {
         ));
     }
     Ok(second)
+}
+
+/// The first seed that answers; or what is wrong with the last one.
+async fn greet_seed(token: &Token, seeds: &[String]) -> Option<Result<Admitter, Status>> {
+    let mut found = None;
+    for seed in seeds {
+        let greeted = match resolve(seed).await {
+            Ok(addresses) => greet(token, &addresses, seed.clone()).await,
+            Err(error) => Err(error),
+        };
+        let answers = greeted.is_ok();
+        found = Some(greeted);
+        if answers {
+            break;
+        }
+    }
+    found
+}
+
+/// A node of the token's cluster that announces itself.
+async fn greet_heard(token: &Token) -> Result<Admitter, Status> {
+    let addresses = listen_for(token).await?;
+    greet(token, &addresses, "the node that was heard on the network".to_owned()).await
 }
 
 /// The addresses of a node of the token's cluster that announces itself on the LAN.

@@ -107,3 +107,33 @@ fn a_rush_leaves_no_room_behind() {
     assert!(receiver.actions.capacity() <= 2 * ROOM_KEPT);
     assert!(receiver.outbox.notes.capacity() <= 2 * ROOM_KEPT);
 }
+
+/// Where everybody has moved, only the seeds are right: they are asked as often as members, each in its turn.
+#[test]
+fn a_node_that_hears_nobody_asks_its_seeds_in_turn_with_members() {
+    let mut alone = core(1, 9);
+    let seeds = [address(7), address(8)];
+    alone.step(at(Duration::ZERO), Event::Seeds(seeds.to_vec()));
+    let mut asked = vec![];
+    for second in 0..60 {
+        alone.step(at(Duration::from_secs(second)), Event::Tick);
+        let mut failed = false;
+        while let Some(action) = alone.next_action() {
+            if let Action::Exchange { address, peer } = action {
+                assert_eq!(peer.is_none(), seeds.contains(&address));
+                asked.push(address);
+                failed = true;
+            }
+        }
+        if failed {
+            alone.step(at(Duration::from_secs(second)), Event::ExchangeEnded { succeeded: false });
+        }
+    }
+    assert!(asked.len() >= 6, "{asked:?}");
+    // The first question went out before the seeds' names had addresses.
+    for (place, address) in asked.iter().enumerate().skip(1) {
+        let of_members = place % 2 == 1;
+        assert_eq!(!of_members, seeds.contains(address), "{asked:?}");
+        assert!(of_members || *address == seeds[place / 2 % 2], "{asked:?}");
+    }
+}

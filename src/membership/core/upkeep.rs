@@ -339,7 +339,8 @@ impl Core {
         }
     }
 
-    /// A random member that is there; failing that, any member or seed.
+    /// A random member that is there; failing that, the seeds in turn with any member: where all have moved,
+    /// the seeds are right and what is known of the members is wrong, however many they are.
     fn exchange_partner(&mut self) -> Option<(SocketAddr, Option<NodeId>)> {
         let active: Vec<(SocketAddr, Tag)> = (self.detector.iter_members())
             .map(|update| (self.route(update.id()), update.id().tag()))
@@ -348,20 +349,17 @@ impl Core {
         if let Some((address, tag)) = active.choose(&mut self.random) {
             return Some((*address, self.roster.find(*tag).map(|node| node.id)));
         }
-        let (me, seeds) = (self.me, self.upkeep.seeds.len());
+        let (tried, seeds) = (self.upkeep.exchange.failures as usize, &self.upkeep.seeds);
+        let seed = (!seeds.is_empty()).then(|| (seeds[tried / 2 % seeds.len()], None));
+        let me = self.me;
         let others: Vec<NodeId> =
             self.roster.admitted().iter().map(|node| node.id).filter(|id| *id != me).collect();
-        let total = others.len() + seeds;
-        if total == 0 {
-            return None;
-        }
-        let chosen = self.random.random_range(0..total);
-        match others.get(chosen) {
-            Some(id) => {
+        match others.choose(&mut self.random) {
+            Some(id) if seed.is_none() || tried % 2 == 1 => {
                 let address = self.addresses_of(Tag::of(*id)).choose(&mut self.random).copied()?;
                 Some((address, Some(*id)))
             }
-            None => self.upkeep.seeds.get(chosen - others.len()).map(|seed| (*seed, None)),
+            _ => seed,
         }
     }
 

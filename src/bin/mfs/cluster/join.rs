@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// The token that `mfs init` or `mfs token create` printed
     #[arg(value_name = "TOKEN", required_unless_present = "ssh")]
     token: Option<Token>,
-    /// A node of the cluster [default: one that is heard on the local network]
+    /// A node of the cluster [default: a seed of mfsd.toml, or one heard on the local network]
     #[arg(value_name = "HOST[:PORT]")]
     host: Option<String>,
     /// Fetch a token for one use from this machine, over ssh
