@@ -57,6 +57,10 @@ Usage: mfsd [--config FILE] [--state DIR] [--runtime DIR] [--detach] [--check]
   --version       print the version
   --help          print this
 
+Examples:
+  mfsd --check
+  mfsd --detach </dev/null >>/run/mfs/mfsd.log 2>&1 &
+
 Environment: MFS_LOG sets what is logged, as in MFS_LOG=debug or MFS_LOG=info,mfsd=debug.
 ";
 

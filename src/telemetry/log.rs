@@ -78,12 +78,11 @@ pub fn start(filter: &str, sink: Sink) -> Result<(), LogError> {
     match journal {
         Some(journal) => registry.with(journal).try_init()?,
         None => registry
-            .with(
-                fmt::layer()
-                    .with_writer(std::io::stderr)
-                    .with_ansi(std::io::stderr().is_terminal())
-                    .with_target(false),
-            )
+            .with({
+                let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
+                // On a terminal the layer itself looks whether NO_COLOR is set.
+                if std::io::stderr().is_terminal() { layer } else { layer.with_ansi(false) }
+            })
             .try_init()?,
     }
     Ok(())

@@ -35,6 +35,13 @@ fn every_command_and_option_is_explained() {
             "{}: {lines:?}",
             surface.name()
         );
+        let group = lines.contains(&"Commands:");
+        let examples = lines.iter().skip_while(|line| **line != "Examples:").skip(1);
+        let mut examples = examples.take_while(|line| !line.is_empty()).peekable();
+        assert!(group || examples.peek().is_some(), "{} has no example", surface.name());
+        for example in examples {
+            assert!(example.contains(&surface.name()), "{}: {example}", surface.name());
+        }
         for option in &surface.options {
             let at = lines.iter().position(|line| {
                 line.split([' ', ',', '.', '=', '[']).any(|word| word == option.name)

@@ -6,3 +6,4 @@ mod help;
 mod install;
 mod nonsense;
 mod surface;
+mod terminal;

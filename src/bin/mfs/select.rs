@@ -12,6 +12,9 @@ use crate::{out, stats};
 
 /// Arguments of `mfs select`.
 #[derive(Debug, Arguments)]
+#[command(
+    after_help = "Examples:\n  mfs select berta     (/mfs/selected is /mfs/berta, for this shell)\n  mfs select           (prints what is selected)\n  mfs select --clear"
+)]
 pub(crate) struct Args {
     /// The node, by name or number; without it the present one is printed
     node: Option<String>,

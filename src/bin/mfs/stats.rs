@@ -19,6 +19,9 @@ const ATTRIBUTE: &str = "mfs.stats";
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mfs stats\n  mfs stats --node berta --all\n  mfs stats --json\n  mfs stats --prometheus"
+)]
 pub(crate) struct Args {
     /// Another node, by name: its daemon's figures
     #[arg(long, value_name = "NODE")]

@@ -27,6 +27,7 @@ enum NodeCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mfs node remove carla\n  mfs node remove 3")]
 struct Remove {
     /// Its name, number or id
     #[arg(value_name = "NODE")]
@@ -36,6 +37,7 @@ struct Remove {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mfs node renew\n  mfs node renew --json")]
 struct Renew {
     /// As JSON
     #[arg(long)]
@@ -46,6 +48,9 @@ struct Renew {
 
 /// Arguments of `mfs leave`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mfs leave\n  mfs leave --force   (the node that founded the cluster is gone)"
+)]
 pub(crate) struct LeaveArgs {
     /// Leave even if no node that holds the authority can be told
     #[arg(long)]

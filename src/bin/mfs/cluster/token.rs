@@ -45,6 +45,7 @@ struct Create {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mfs token list\n  mfs token list --json")]
 struct List {
     /// As JSON
     #[arg(long)]
@@ -54,6 +55,7 @@ struct List {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mfs token revoke 3f9a01c2\n  mfs token revoke MFS1-...")]
 struct Revoke {
     /// Its id, as `mfs token list` shows it, or the token itself
     #[arg(value_name = "TOKEN")]

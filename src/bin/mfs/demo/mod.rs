@@ -15,6 +15,7 @@ use stage::Stage;
 
 /// The arguments of `mfs demo`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sudo mfs demo")]
 pub(crate) struct Args {}
 
 /// Shows it, and takes everything down: at the end, after a failure, and when it is interrupted.

@@ -74,6 +74,9 @@ enum Command {
         up: up::Up,
     },
     /// Run a command in a node: its streams, signals and exit status are those of this command
+    #[command(
+        after_help = "Examples:\n  mfs lab exec n1 ls /mfs\n  mfs lab exec n2 -- sh -c 'echo x >/mfs/n1/tmp/x'"
+    )]
     Exec {
         #[command(flatten)]
         which: WhichNode,
@@ -87,8 +90,10 @@ enum Command {
         command: Vec<OsString>,
     },
     /// Open a shell in a node
+    #[command(after_help = "Examples:\n  mfs lab shell n1\n  mfs lab shell --name two n2")]
     Shell(WhichNode),
     /// Cut the power of a node: all its processes end, its link is down
+    #[command(after_help = "Examples:\n  mfs lab kill n2\n  mfs lab kill --daemon n2")]
     Kill {
         #[command(flatten)]
         which: WhichNode,
@@ -97,20 +102,26 @@ enum Command {
         daemon: bool,
     },
     /// Stop mfsd and mfs-fuse of a node (SIGSTOP)
+    #[command(after_help = "Examples:\n  mfs lab stop n2")]
     Stop(WhichNode),
     /// Undo kill, kill --daemon and stop; waits until the node is back
+    #[command(after_help = "Examples:\n  mfs lab start n2")]
     Start(WhichNode),
     /// Cut the link of a node
+    #[command(after_help = "Examples:\n  mfs lab partition n2")]
     Partition(WhichNode),
     /// Mend the link of a node; waits until nodes see each other
+    #[command(after_help = "Examples:\n  mfs lab heal n2")]
     Heal(WhichNode),
     /// List labs and their nodes
+    #[command(after_help = "Examples:\n  mfs lab ls\n  mfs lab ls --json")]
     Ls {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Take a lab down: end every process in it and remove its files
+    #[command(after_help = "Examples:\n  mfs lab down\n  mfs lab down --name two")]
     Down(Which),
     /// Hold the switch of a lab; started by `up`
     #[command(hide = true)]

@@ -31,6 +31,9 @@ pub(super) enum Transport {
 /// The arguments of `mfs lab up`.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(
+    after_help = "Examples:\n  mfs lab up\n  mfs lab up --name two --nodes 2 --mount-options dfsa=0\n  mfs lab up --bare --cpus 0.5"
+)]
 pub(super) struct Up {
     /// Number of nodes
     #[arg(long, value_name = "N", default_value_t = 3,
