@@ -29,6 +29,8 @@ pub enum Point {
     Journal,
     /// mfsd has written down who may hold leases.
     Journaled,
+    /// mfsd has been admitted to a cluster, and not written it down.
+    Admitted,
     /// A mount is about to send a request.
     Send,
     /// A mount has handed a request to the transport.
@@ -107,13 +109,14 @@ pub fn cuts(point: Point, operation: impl FnOnce() -> &'static str) -> bool {
 // === impl Point ===
 
 impl Point {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Apply,
         Self::Applied,
         Self::Reply,
         Self::Replied,
         Self::Journal,
         Self::Journaled,
+        Self::Admitted,
         Self::Send,
         Self::Sent,
         Self::Received,
@@ -135,6 +138,7 @@ impl fmt::Display for Point {
             Self::Replied => "replied",
             Self::Journal => "journal",
             Self::Journaled => "journaled",
+            Self::Admitted => "admitted",
             Self::Send => "send",
             Self::Sent => "sent",
             Self::Received => "received",

@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::joining::JoiningKey;
 use super::secret::random;
 use super::{
     Authority, ClusterId, ClusterKeys, ClusterSettings, Enrolment, Identity, IdentityError,
@@ -68,7 +69,12 @@ impl Store {
                 fs::remove_dir_all(entry.path()).map_err(IdentityError::io(entry.path()))?;
             }
         }
-        Ok(Self { state: state.to_owned() })
+        let store = Self { state: state.to_owned() };
+        let membership = store.membership_dir();
+        if membership.try_exists().map_err(IdentityError::io(&membership))? {
+            JoiningKey::forget_any(&store)?;
+        }
+        Ok(store)
     }
 
     /// The state directory.
@@ -218,12 +224,12 @@ fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> 
         .map_err(|e| IdentityError::Damaged { path: path.to_owned(), why: e.to_string() })
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, IdentityError> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, IdentityError> {
     serde_json::from_str(&read_text(path)?)
         .map_err(|e| IdentityError::Damaged { path: path.to_owned(), why: e.to_string() })
 }
 
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), IdentityError> {
+pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), IdentityError> {
     let text = serde_json::to_vec_pretty(value)
         .map_err(|e| IdentityError::Damaged { path: path.to_owned(), why: e.to_string() })?;
     write_private(path, &text)

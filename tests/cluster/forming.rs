@@ -131,6 +131,31 @@ fn bad_tokens_are_refused() {
     eventually("/mfs is empty", Duration::from_secs(30), || n2.run("ls -A /mfs").is_empty());
 }
 
+/// mfsd is killed when the cluster has admitted it and it has written nothing down: the same line, said again, is
+/// the same node, and takes no second use of the token.
+#[test]
+fn a_join_that_is_broken_off_is_said_again() {
+    let cluster = two_strangers();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    let join = |said: &str| format!("mfs join {} 10.61.0.1", token_of(said));
+    let line = join(&n1.run("mfs init"));
+    n2.refused(&format!("MFS_FAIL=admitted=kill {line}"));
+    assert!(n1.run("mfs nodes").contains("n2"), "it was admitted");
+    n2.run(&line);
+    sees(n1, "n1 n2");
+    sees(n2, "n1 n2");
+    assert_eq!(n2.run("ls /var/lib/mfs"), "cluster", "the key of the attempt is gone");
+    // Removed before it is said again: the kept key is of no use any more, another one is.
+    n2.run("mfs leave");
+    n2.kill_daemon();
+    let line = join(&n1.run("mfs token create --uses 2"));
+    n2.refused(&format!("MFS_FAIL=admitted=kill {line}"));
+    n1.run("mfs node remove n2");
+    n2.run(&line);
+    sees(n1, "n1 n2");
+    assert_eq!(n2.run("cat /mfs/n1/etc/hostname"), "n1");
+}
+
 #[test]
 fn a_join_that_fails_names_host_and_port() {
     let cluster = two_strangers();

@@ -149,7 +149,10 @@ impl Desk {
         let credentials = node.credentials();
         let register = credentials.identity().trust().register();
         if register.removed.contains_key(&id) {
-            return Err(Status::permission_denied("this key belonged to a node that was removed"));
+            // Whoever kept the key of an attempt may ask with another one.
+            return Err(Status::failed_precondition(
+                "this key belonged to a node that was removed",
+            ));
         }
         let name = choose_name(&candidate.name, id, register)?;
         let number = match register.nodes.get(&id) {

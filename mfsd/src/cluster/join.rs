@@ -1,8 +1,9 @@
 //! Joins a cluster: `mfs join`.
 //!
 //! The order matters: the port is taken first, then the authority's certificate is compared with the
-//! token, then the secret is sent. Nothing is written before the answer is proven good, and what is
-//! written is undone when the node cannot start.
+//! token, then the secret is sent. Nothing but the key that asks is written before the answer is proven good,
+//! and what is written is undone when the node cannot start. The key is kept while it is not known what became
+//! of the request.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use std::time::Duration;
 use anyhow::Context;
 use mfs::clock;
 use mfs::config::paths;
+use mfs::failpoint::{self, Point};
 use mfs::identity::{
-    ClusterId, ClusterKeys, ClusterSettings, Enrolment, Identity, NodeKey, Secret, Token,
-    TokenError, Trust, any_server, joiner_config,
+    ClusterId, ClusterKeys, ClusterSettings, Enrolment, Identity, JoiningKey, NodeKey, Secret,
+    Token, TokenError, Trust, any_server, joiner_config,
 };
 use mfs::membership::Member;
 use mfs::net::discovery;
@@ -68,28 +70,29 @@ pub(crate) async fn join(
     if request.addresses.is_empty() && daemon.config.addresses.is_empty() {
         prefer(&mut wishes.addresses, admitter.own);
     }
-    let key = NodeKey::generate().map_err(internal)?;
     let asked = v1::JoinRequest {
         secret: token.secret().to_vec().into(),
-        request: key.request().map_err(internal)?.into(),
         name: wishes.name.to_string(),
         number: wishes.number.map_or(0, |number| number.get().into()),
         addresses: wire::address_texts(&wishes.addresses),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         accounts: Some((&accounts()).into()),
+        ..Default::default()
     };
-    let mut reply = ask(&mut admitter, asked).await?;
+    let (joining, mut reply) = ask_with_key(daemon, &token, &mut admitter, asked).await?;
+    failpoint::reach(Point::Admitted, || "");
     let mut warnings = std::mem::take(&mut reply.warnings);
     let members = std::mem::take(&mut reply.members).into_iter().map(Member::try_from);
     let members = members.collect::<Result<_, _>>().map_err(malformed)?;
     warnings.extend(admitter.clock_warning());
-    let enrolment = prove(&token, key, reply).map_err(|e| {
+    let enrolment = prove(&token, joining.key().clone(), reply).map_err(|e| {
         Status::aborted(format!("the answer of {} is not good: {e:#}", admitter.at))
     })?;
     let trust_root = enrolment.settings.trust_root;
     let identity = enrolment.identity.clone();
     let nodes = identity.trust().register().nodes.len();
     daemon.store.enrol(&enrolment, None).map_err(internal)?;
+    joining.forget().map_err(internal)?;
     if let Err(error) = daemon.start_node(enrolment.clone(), listeners, members).await {
         // The undo of the admission, then of the enrolment.
         if let Err(error) = removal::take_back(&enrolment).await {
@@ -253,6 +256,33 @@ fn unreachable(at: &str, addresses: &[SocketAddr], error: &anyhow::Error) -> Sta
 
 fn lost(at: &str, error: &Status) -> Status {
     Status::unavailable(format!("{at} broke off: {}. Try again", error.message()))
+}
+
+/// Asks with the key of an attempt that was broken off, or with a new one.
+async fn ask_with_key(
+    daemon: &Daemon,
+    token: &Token,
+    admitter: &mut Admitter,
+    mut request: v1::JoinRequest,
+) -> Result<(JoiningKey, v1::JoinReply), Status> {
+    loop {
+        let joining = JoiningKey::prepare(&daemon.store, token.authority()).map_err(internal)?;
+        request.request = joining.key().request().map_err(internal)?.into();
+        let error = match ask(admitter, request.clone()).await {
+            Ok(reply) => return Ok((joining, reply)),
+            Err(error) => error,
+        };
+        let (is_kept, code) = (joining.is_kept(), error.code());
+        if is_kept && code == Code::FailedPrecondition {
+            // It was admitted, and removed since.
+            joining.forget().map_err(internal)?;
+            continue;
+        }
+        if !is_kept && !is_lost(code) {
+            joining.forget().map_err(internal)?;
+        }
+        return Err(error);
+    }
 }
 
 /// Sends the secret; asks again when the answer is lost.
