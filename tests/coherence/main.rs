@@ -16,6 +16,7 @@ mod data;
 mod directories;
 mod hand;
 mod kept;
+mod lengths;
 mod links;
 mod listings;
 mod locks;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use mfs::clock;
 
 use outcome::Expected;
 use stage::{Case, Stage};
@@ -78,10 +80,12 @@ fn main() -> ExitCode {
                 names.push(name.clone());
                 let (stage, expected) = (Arc::clone(&stage), Arc::clone(&expected));
                 trials.push(Trial::test(name.clone(), move || {
+                    let begun = clock::now();
                     let played = (0..rounds).try_for_each(|round| {
                         outcome::guarded(|| stage.play(case, *pair, round, *about == "messages"))
                             .map_err(|said| format!("round {round}: {said}"))
                     });
+                    lengths::note(&name, begun.elapsed());
                     expected.judge(&name, played).map_err(Failed::from)
                 }));
             }
@@ -94,6 +98,7 @@ fn main() -> ExitCode {
     }));
     let conclusion = libtest_mimic::run(&arguments, trials);
     bounds::print();
+    lengths::print();
     // Taking the laboratory down may find that something was left behind; that is a failure, too.
     drop(stage);
     conclusion.exit_code()
