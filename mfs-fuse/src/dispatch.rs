@@ -12,7 +12,7 @@ use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, INodeNo, InitFlags, IoctlFlags, KernelConfig,
     TimeOrNow, WriteFlags,
 };
-use mfs::types::{Access, AccessMode, Errno, FileKind, RenameFlags, SetAttr, XattrName};
+use mfs::types::{AccessMode, Errno, FileKind, RenameFlags, SetAttr, XattrName};
 
 use crate::caps;
 use crate::flags::{
@@ -50,12 +50,7 @@ impl fuser::Filesystem for Port {
 
     fn lookup(&self, r: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
         let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
-        if self.fs.has_missed(asker) {
-            return self.answer("lookup", reply, move |fs| async move {
-                fs.lookup_held(&Request::of(asker), parent, name?).await
-            });
-        }
-        let known = name.as_ref().ok();
+        let known = name.as_ref().ok().filter(|_| !self.fs.has_missed(asker));
         if let Some(known) = known.and_then(|name| self.fs.known_entry(asker, parent, name)) {
             return Self::answer_known("lookup", reply, known);
         }
@@ -81,7 +76,7 @@ impl fuser::Filesystem for Port {
         }
         self.answer("getattr", reply, move |fs| async move {
             let request = Request::of(asker);
-            fs.unless_missed(asker, Access::Read, fs.getattr(&request, ino, handle)).await
+            fs.unless_missed(asker, fs.getattr(&request, ino, handle)).await
         });
     }
 
@@ -109,9 +104,8 @@ impl fuser::Filesystem for Port {
         let set = SetAttr { mode, uid, gid, size, atime, mtime };
         self.answer("setattr", reply, move |fs| async move {
             let request = Request::of(asker);
-            let access = if set.size.is_some() { Access::Write } else { Access::Read };
             let change = fs.when_settled(|| fs.setattr(&request, ino, handle, set.clone()));
-            fs.unless_missed(asker, access, change).await
+            fs.unless_missed(asker, change).await
         });
     }
 
@@ -121,7 +115,7 @@ impl fuser::Filesystem for Port {
             return Self::answer_known("readlink", reply, Ok(target));
         }
         self.answer("readlink", reply, move |fs| async move {
-            fs.readlink(&Request::of(asker), ino).await
+            fs.unless_missed(asker, fs.readlink(&Request::of(asker), ino)).await
         });
     }
 
@@ -237,9 +231,9 @@ impl fuser::Filesystem for Port {
         self.answer("open", self.open_reply(reply), move |fs| async move {
             let request = Request::of(asker);
             let open = fs.when_settled(|| fs.open(&request, ino, access, flags));
-            let opened = fs.unless_missed(asker, access, open).await;
+            let opened = fs.unless_missed(asker, open).await;
             if opened.is_ok() {
-                fs.has_opened(asker).await;
+                fs.has_opened(asker);
             }
             opened
         });
@@ -362,7 +356,7 @@ impl fuser::Filesystem for Port {
             return Self::answer_known("opendir", reply, Ok(fh));
         }
         self.answer("opendir", reply, move |fs| async move {
-            fs.opendir(&Request::of(asker), ino).await
+            fs.unless_missed(asker, fs.opendir(&Request::of(asker), ino)).await
         });
     }
 
@@ -448,7 +442,7 @@ impl fuser::Filesystem for Port {
             return Self::answer_known("getxattr", reply, known);
         }
         self.answer("getxattr", reply, move |fs| async move {
-            fs.getxattr(&Request::of(asker), ino, name?).await
+            fs.unless_missed(asker, fs.getxattr(&Request::of(asker), ino, name?)).await
         });
     }
 
@@ -459,7 +453,7 @@ impl fuser::Filesystem for Port {
             return Self::answer_known("listxattr", reply, Ok(names));
         }
         self.answer("listxattr", reply, move |fs| async move {
-            fs.listxattr(&Request::of(asker), ino).await
+            fs.unless_missed(asker, fs.listxattr(&Request::of(asker), ino)).await
         });
     }
 
@@ -486,7 +480,7 @@ impl fuser::Filesystem for Port {
         let (asker, ino) = (asker(r), ino(number));
         let mode = AccessMode::from_bits_truncate(mask.bits().cast_unsigned());
         self.answer("access", reply, move |fs| async move {
-            fs.access(&Request::of(asker), ino, mode).await
+            fs.unless_missed(asker, fs.access(&Request::of(asker), ino, mode)).await
         });
     }
 

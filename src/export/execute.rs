@@ -100,7 +100,7 @@ impl Export {
         }
         let find = |open| opens.find(open).ok_or(Errno::BadF);
         Ok(match operation {
-            Operation::Lookup(op) => Outcome::Entry(self.lookup(caller, &op.parent, &op.name)?),
+            Operation::Lookup(op) => Outcome::Entry(self.lookup(caller, &op)?),
             Operation::GetAttr(op) => Outcome::Attr(match op.open {
                 Some(open) => find(open)?.attr()?,
                 None => self.get_attr(&op.file)?,

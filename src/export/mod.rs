@@ -9,7 +9,7 @@
 //!
 //! Lock order: none of the locks here is held while another is taken, but for
 //!   `Opened::position`
-//!     `Hidden::known` | `Mounts::known` | `Pinned::table` | `OpenIndex::by_file` | `Tenant::owners` | `Programs::uses`
+//!     `Awaited::kept` | `Hidden::known` | `Mounts::known` | `Pinned::table` | `OpenIndex::by_file` | `Tenant::owners` | `Programs::uses`
 //!   `Tenant::owners`
 //!     `Description::locked`
 
@@ -26,6 +26,7 @@ use crate::types::{Caller, Capabilities, Errno, ExportId, FileId, NodeId};
 mod abilities;
 mod aftermath;
 mod attr;
+mod awaited;
 mod execute;
 mod fd_budget;
 mod file_id;
@@ -65,6 +66,7 @@ pub use pool::Pool;
 pub use tenant::Tenant;
 pub use watch::{Changed, Interest, LocalChanges, Used, Watched};
 
+use awaited::Awaited;
 use file_id::{FileRef, Seal};
 use hidden::{Hidden, Reached};
 use kernel_lease::KernelLeases;
@@ -214,6 +216,7 @@ impl Export {
             pinned: Pinned::new(&budget),
             opens: OpenIndex::default(),
             kernel_leases: KernelLeases::default(),
+            awaited: Awaited::new(&budget),
             programs: Arc::default(),
             watch: Watch::default(),
             mounts,
@@ -273,9 +276,10 @@ impl Export {
         &self.tree.budget
     }
 
-    /// Lets go of mounts that nothing used for so long, so that `umount(8)` works. To be called every few
-    /// seconds.
+    /// Lets go of mounts that nothing used for so long, so that `umount(8)` works, and of what was looked up to be
+    /// used and was not. To be called every few seconds.
     pub fn release_idle(&self, idle: Duration) {
+        self.tree.awaited.end(awaited::SOON);
         self.tree.mounts.release_idle(idle);
     }
 }

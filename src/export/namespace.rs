@@ -16,25 +16,27 @@ use super::mounts::{proc_path, reopen};
 use super::open_file::{OpenFile, Opening, kernel_flags};
 use super::tenant::Tenant;
 use super::tree::{CONFINED, Found, Node};
-use crate::types::op::{Create, DeviceNumber, Entry, MakeNode, Open, Rename};
+use crate::types::op::{Create, DeviceNumber, Entry, Lookup, MakeNode, Open, Rename};
 use crate::types::{Caller, Errno, FileId, FileKind, FileName, OpenFlags, RenameFlags};
 
 /// How often a creation is tried again that found a file which was gone when it was to be opened.
 const CREATE_TRIES: usize = 16;
 
 impl Export {
-    pub(super) fn lookup(
-        &self,
-        caller: &Caller,
-        parent: &FileId,
-        name: &FileName,
-    ) -> Result<Entry, Errno> {
-        let parent = match self.tree.find(parent)? {
+    pub(super) fn lookup(&self, caller: &Caller, lookup: &Lookup) -> Result<Entry, Errno> {
+        let parent = match self.tree.find(&lookup.parent)? {
             Node::Barred(_) => return Err(Errno::NoEnt),
             Node::File(found) if found.kind()? != FileKind::Directory => return Err(Errno::NotDir),
             Node::File(found) => found,
         };
-        self.tree.entry(&self.tree.step(caller, &parent, name)?)
+        let node = self.tree.step(caller, &parent, &lookup.name)?;
+        let entry = self.tree.entry(&node)?;
+        if lookup.keep
+            && let Node::File(found) = &node
+        {
+            self.tree.awaited.keep(&entry.file, found);
+        }
+        Ok(entry)
     }
 
     pub(super) fn read_link(&self, file: &FileId) -> Result<Bytes, Errno> {

@@ -131,7 +131,7 @@ fn who_waits_to_write_a_leased_file_is_told_of() {
     let parent = export.root().unwrap().file;
     let path = dir.path().join("a");
     std::fs::write(&path, b"text").unwrap();
-    let found = export.call(&caller, Lookup { parent, name: name("a") }, opens).unwrap();
+    let found = export.call(&caller, Lookup { parent, name: name("a"), keep: false }, opens).unwrap();
     let (file, open) = (found.file, OpenId::FIRST);
     let (access, flags) = (Access::Read, OpenFlags::empty());
     let read = op::Open { file: file.clone(), open, access, flags, proof: None };
@@ -172,7 +172,7 @@ fn a_lock_ends_with_its_open_though_the_file_is_leased() {
     let caller = Caller::root();
     let parent = export.root().unwrap().file;
     std::fs::write(dir.path().join("a"), b"text").unwrap();
-    let file = export.call(&caller, Lookup { parent, name: name("a") }, opens).unwrap().file;
+    let file = export.call(&caller, Lookup { parent, name: name("a"), keep: false }, opens).unwrap().file;
     let (open, access, flags) = (OpenId::FIRST, Access::Read, OpenFlags::empty());
     export.call(&caller, op::Open { file, open, access, flags, proof: None }, opens).unwrap();
     export.on_writers(Box::new(|_| ()));
@@ -191,4 +191,36 @@ fn a_lock_ends_with_its_open_though_the_file_is_leased() {
     export.call(&caller, op::Release { open }, opens).unwrap();
     beside.try_lock().unwrap();
     drop(lease);
+}
+
+#[test]
+fn what_was_looked_up_to_be_kept_can_be_opened_when_it_is_gone() {
+    let Lab { dir, export, opens } = &lab();
+    let caller = Caller::root();
+    let parent = export.root().unwrap().file;
+    let path = dir.path().join("a");
+    let open = |file: &FileId| {
+        let (file, access, flags) = (file.clone(), Access::Read, OpenFlags::empty());
+        let open = op::Open { file, open: OpenId::FIRST, access, flags, proof: None };
+        export.call(&caller, open, opens)
+    };
+    std::fs::write(&path, "kept").unwrap();
+    let look = Lookup { parent, name: name("a"), keep: true };
+    let kept = export.call(&caller, look, opens).unwrap().file;
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(open(&kept).unwrap().entry.attr.nlink, 0);
+    let read = Read { open: OpenId::FIRST, offset: 0, size: 10, pages: false };
+    assert_eq!(&export.call(&caller, read, opens).unwrap().data[..], b"kept");
+    opens.forget(OpenId::FIRST);
+    // And not for ever.
+    let begin = crate::clock::now();
+    loop {
+        export.release_idle(Duration::from_secs(60));
+        match open(&kept) {
+            Err(errno) => break assert_eq!(errno, Errno::Stale),
+            Ok(_) => opens.forget(OpenId::FIRST),
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "it is kept for ever");
+        std::thread::yield_now();
+    }
 }

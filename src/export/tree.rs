@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags, Statx};
 
 use super::abilities::Abilities;
+use super::awaited::Awaited;
 use super::fd_budget::FdBudget;
 use super::file_id::{FileRef, Seal};
 use super::hidden::{Hidden, Reached, inode_key};
@@ -37,6 +38,7 @@ pub(super) struct Tree {
     pub(super) pinned: Pinned,
     pub(super) opens: OpenIndex,
     pub(super) kernel_leases: KernelLeases,
+    pub(super) awaited: Awaited,
     pub(super) programs: Arc<Programs>,
     pub(super) watch: Watch,
     pub(super) budget: FdBudget,
@@ -120,7 +122,7 @@ impl Tree {
             }
             FileRef::Pinned { life, index } => {
                 let (fd, mount) = self.pinned.find(life, index)?;
-                if stat(fd.as_fd())?.stx_nlink == 0 && self.opens.find(id).is_none() {
+                if stat(fd.as_fd())?.stx_nlink == 0 && self.without_name(id).is_none() {
                     self.pinned.forget(index);
                     return Err(Errno::Stale);
                 }
@@ -133,7 +135,7 @@ impl Tree {
                 let fd = match open_by_handle(door, &handle, flags) {
                     Ok(fd) => fd,
                     // A file that was unlinked has no handle any more, but lives on while it is open.
-                    Err(error) => match self.opens.find(id) {
+                    Err(error) => match self.without_name(id) {
                         Some(fd) => fd,
                         None => return Err(error.into()),
                     },
@@ -146,6 +148,11 @@ impl Tree {
             return Err(Errno::NoEnt);
         }
         Ok(Node::File(Found { fd, mount, stat, handle }))
+    }
+
+    /// A file that may have no name any more: what is open, or is about to be.
+    fn without_name(&self, id: &FileId) -> Option<OwnedFd> {
+        self.opens.find(id).or_else(|| self.awaited.find(id))
     }
 
     /// The directory that an id names, for an operation that changes something in it.

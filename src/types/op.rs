@@ -213,6 +213,8 @@ operations! {
         parent: FileId,
         /// The name.
         name: FileName,
+        /// Whether the home is to keep what it finds for a moment, even if it is removed meanwhile.
+        keep: bool,
     } -> Entry(Entry);
 
     /// Attributes of a file. Class: none. May be repeated.

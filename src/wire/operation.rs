@@ -22,9 +22,11 @@ fn raw_name(name: &FileName) -> bytes::Bytes {
 impl From<Operation> for Body {
     fn from(operation: Operation) -> Self {
         match operation {
-            Operation::Lookup(o) => {
-                Self::Lookup(v1::Lookup { parent: raw_file(&o.parent), name: raw_name(&o.name) })
-            }
+            Operation::Lookup(o) => Self::Lookup(v1::Lookup {
+                parent: raw_file(&o.parent),
+                name: raw_name(&o.name),
+                keep: o.keep,
+            }),
             Operation::GetAttr(o) => Self::GetAttr(v1::GetAttr {
                 file: raw_file(&o.file),
                 open: o.open.map_or(0, OpenId::get),
@@ -183,6 +185,7 @@ impl TryFrom<Body> for Operation {
             Body::Lookup(o) => op::Lookup {
                 parent: field::file("lookup.parent", &o.parent)?,
                 name: field::name("lookup.name", o.name)?,
+                keep: o.keep,
             }
             .into(),
             Body::GetAttr(o) => op::GetAttr {

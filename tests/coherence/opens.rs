@@ -14,8 +14,7 @@ cases! {
         a_file_that_lost_its_permissions_stays_open,
         many_removed_files_stay_apart,
         a_removed_file_can_be_truncated,
-        a_removed_program_file_can_be_replaced;
-    BETWEEN_MOUNTS:
+        a_removed_program_file_can_be_replaced,
         a_name_that_is_replaced_again_and_again_is_always_there;
 }
 

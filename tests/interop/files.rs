@@ -9,7 +9,7 @@ use mfs_proto::v1::request::Body as Ask;
 use crate::daemon::{Daemon, hello};
 
 fn lookup(parent: &bytes::Bytes, name: &'static str) -> Ask {
-    Ask::Lookup(v1::Lookup { parent: parent.clone(), name: name.into() })
+    Ask::Lookup(v1::Lookup { parent: parent.clone(), name: name.into(), keep: false })
 }
 
 #[tokio::test]

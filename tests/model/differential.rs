@@ -129,7 +129,7 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
         let mut found = lab.export.root()?;
         for part in &at.0 {
             let parent = found.file.clone();
-            found = lab.call(caller, Lookup { parent, name: name(part) })?;
+            found = lab.call(caller, Lookup { parent, name: name(part), keep: false })?;
         }
         Ok(found)
     };

@@ -249,7 +249,8 @@ fn a_directory_that_may_not_be_searched_is_closed_to_its_reader() {
     lab.call(&Caller::root(), make).unwrap();
     lab.set(&Caller::root(), &directory, mode(0o744)).unwrap();
     let caller = user(1001);
-    let lookup = mfs::types::op::Lookup { parent: directory.clone(), name: name("inner") };
+    let lookup =
+        mfs::types::op::Lookup { parent: directory.clone(), name: name("inner"), keep: false };
     assert_eq!(lab.call(&caller, lookup), Err(Errno::Access));
     lab.open(&caller, &directory, 1, Access::Read, OpenFlags::empty()).unwrap();
     let list = mfs::types::op::ReadDir {

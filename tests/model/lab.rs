@@ -81,7 +81,10 @@ impl Lab {
     }
 
     pub(crate) fn lookup(&self, parent: &FileId, child: &str) -> Result<Entry, Errno> {
-        self.call(&Caller::root(), Lookup { parent: parent.clone(), name: name(child) })
+        self.call(
+            &Caller::root(),
+            Lookup { parent: parent.clone(), name: name(child), keep: false },
+        )
     }
 
     /// Walks from the root, name by name.

@@ -37,7 +37,7 @@ fn id() -> bytes::Bytes {
 }
 
 fn lookup(parent: bytes::Bytes, name: &[u8]) -> v1::Request {
-    around(Body::Lookup(v1::Lookup { parent, name: name.to_vec().into() }), false)
+    around(Body::Lookup(v1::Lookup { parent, name: name.to_vec().into(), keep: false }), false)
 }
 
 fn open() -> v1::Open {

@@ -243,7 +243,8 @@ fn namespace() -> impl Strategy<Value = Operation> {
     let device = any::<(u32, u32)>();
     let at = || (file(), name());
     prop_oneof![
-        at().prop_map(|(parent, name)| Lookup { parent, name }.into()),
+        (at(), any::<bool>())
+            .prop_map(|((parent, name), keep)| Lookup { parent, name, keep }.into()),
         (at(), node_kind(), mode(), device).prop_map(|((parent, name), kind, mode, device)| {
             MakeNode { parent, name, kind, mode, device }.into()
         }),

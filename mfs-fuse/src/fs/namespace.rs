@@ -35,7 +35,8 @@ impl MountedFs {
         };
         let cache = self.cache.node(place.node);
         let stamp = cache.stamp();
-        let lookup = op::Lookup { parent: place.file, name: name.clone() };
+        let keep = self.has_missed(request.asker);
+        let lookup = op::Lookup { parent: place.file, name: name.clone(), keep };
         let answer = place.backing.call_leased(&origin, lookup).await;
         cache.note_lookup(since_boot(), stamp, place.home, &name, &answer);
         self.cache.trim();

@@ -95,7 +95,7 @@ impl<T: Tree> FilesService<T> {
         let tree = &self.dispatch.tree;
         let opens = Nothing(tree.tenant(self.node()));
         path.iter().try_fold(tree.root()?, |at, name| {
-            let lookup = Lookup { parent: at.file, name: name.clone() };
+            let lookup = Lookup { parent: at.file, name: name.clone(), keep: false };
             match tree.execute(caller, Operation::Lookup(lookup), &opens)? {
                 Outcome::Entry(entry) => Ok(entry),
                 _ => Err(Errno::Proto),

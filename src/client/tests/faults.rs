@@ -36,7 +36,7 @@ fn every_operation() -> Vec<Operation> {
     let access = Access::ReadWrite;
     let flags = OpenFlags::empty();
     vec![
-        Lookup { parent: parent.clone(), name: name.clone() }.into(),
+        Lookup { parent: parent.clone(), name: name.clone(), keep: false }.into(),
         GetAttr { file: parent.clone(), open: None }.into(),
         SetAttributes { file: parent.clone(), open: None, set: SetAttr::default() }.into(),
         ReadLink { file: parent.clone() }.into(),
@@ -155,7 +155,7 @@ async fn workload(peers: &Peers, node: NodeId) -> Result<(), (Errno, &'static st
     };
     let data = Bytes::from_static(b"x");
     let steps: Vec<Operation> = vec![
-        Lookup { parent: file("root"), name: name("a") }.into(),
+        Lookup { parent: file("root"), name: name("a"), keep: false }.into(),
         MakeDir { parent: file("root"), name: name("a"), mode: 0o755 }.into(),
         Create { parent: file("root"), name: name("b"), open, mode: 0o644, access, flags }.into(),
         lock(LockKind::Exclusive).into(),

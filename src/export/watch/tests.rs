@@ -104,7 +104,7 @@ impl Lab {
 
     fn find(&self, path: &str) -> Entry {
         path.split('/').fold(self.root(), |parent, component| {
-            let lookup = Lookup { parent: parent.file, name: name(component) };
+            let lookup = Lookup { parent: parent.file, name: name(component), keep: false };
             self.export.call(&Caller::root(), lookup, &self.opens).unwrap()
         })
     }

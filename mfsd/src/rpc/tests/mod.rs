@@ -212,7 +212,7 @@ fn write(open: u64, data: &'static [u8]) -> Write {
 }
 
 fn lookup(name: &'static [u8]) -> Lookup {
-    Lookup { parent: file(b"/"), name: FileName::parse(name).expect("a name") }
+    Lookup { parent: file(b"/"), name: FileName::parse(name).expect("a name"), keep: false }
 }
 
 fn lock(open: u64, owner: u64, kind: LockKind, wait: bool) -> SetLock {

@@ -122,7 +122,7 @@ fn make(world: &mut World, callers: &mut Callers, step: Move) {
         }
         Move::Lookup => {
             let name = callers.name();
-            world.submit(Lookup { parent: file("root"), name });
+            world.submit(Lookup { parent: file("root"), name, keep: false });
         }
         Move::Open => {
             let open = callers.next_open();

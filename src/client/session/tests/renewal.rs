@@ -9,7 +9,11 @@ use crate::types::{FileName, Leases};
 use crate::wire::features;
 
 fn lookup() -> Lookup {
-    Lookup { parent: file("root"), name: FileName::parse(&b"x"[..]).expect("a good name") }
+    Lookup {
+        parent: file("root"),
+        name: FileName::parse(&b"x"[..]).expect("a good name"),
+        keep: false,
+    }
 }
 
 /// A world with both connections up, whose server grants leases.

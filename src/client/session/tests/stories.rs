@@ -87,7 +87,7 @@ fn a_request_that_was_lost_is_sent_again() {
 fn in_a_new_epoch_an_unknown_outcome_is_an_error_and_the_rest_goes_on() {
     let mut world = connected();
     let sent = world.submit(make_dir("sent"));
-    let lookup = world.submit(Lookup { parent: file("root"), name: name("x") });
+    let lookup = world.submit(Lookup { parent: file("root"), name: name("x"), keep: false });
     let second = world.submit(make_dir("second"));
     let queued = world.submit(make_dir("queued")); // the limit is 3
     world.restart();
@@ -337,7 +337,7 @@ fn no_more_is_in_flight_than_the_limits_allow_and_classes_do_not_wait_for_each_o
         world.submit(Read { open: OpenId::FIRST, offset: 0, size: 1, pages: false });
     }
     for n in 0..10 {
-        world.submit(Lookup { parent: file("root"), name: name(&format!("n{n}")) });
+        world.submit(Lookup { parent: file("root"), name: name(&format!("n{n}")), keep: false });
     }
     assert_eq!(world.lines[&Lane::Bulk].requests.len(), 2);
     assert_eq!(world.lines[&Lane::Control].requests.len(), 3);
