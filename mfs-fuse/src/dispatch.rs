@@ -50,6 +50,12 @@ impl fuser::Filesystem for Port {
 
     fn lookup(&self, r: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
         let (asker, parent, name) = (asker(r), ino(parent), fs::name(name));
+        if let Some(first) = self.fs.before_lookup(asker, parent, name.as_ref().ok()) {
+            return self.answer("lookup", reply, move |fs| async move {
+                first.await;
+                fs.lookup(&Request::of(asker), parent, name?).await
+            });
+        }
         let known = name.as_ref().ok().filter(|_| !self.fs.has_missed(asker));
         if let Some(known) = known.and_then(|name| self.fs.known_entry(asker, parent, name)) {
             return Self::answer_known("lookup", reply, known);

@@ -9,15 +9,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fuser::{Session, SessionACL};
-use mfs::types::{InodeNo, OpenFlags};
-use rustix::fs::{FsWord, Mode, OFlags};
+use mfs::types::{FileName, InodeNo, OpenFlags};
+use rustix::fs::{AtFlags, FsWord, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::contain::Contained;
-use crate::fs::MountedFs;
 use crate::fs::pages::PageCache;
+use crate::fs::{MountedFs, NameCache};
 use crate::guardian::{Guardian, Table};
 use crate::lengths;
 use crate::passthrough::Passthrough;
@@ -33,6 +35,10 @@ const MIN_READERS: usize = 4;
 
 /// How far the kernel reads ahead of a mapping, KiB. Its default of 128 is an eighth of one request.
 const READ_AHEAD_KIB: u32 = 4_096;
+
+/// How long a directory is looked up again and again that was found at a new place: another rename may be in
+/// the way each time, but not always.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
 /// `f_type` of overlayfs (statfs(2)).
 const OVERLAYFS_MAGIC: FsWord = 0x794c_7630;
@@ -93,6 +99,12 @@ struct KernelPages {
     kept: Option<Arc<Table>>,
 }
 
+/// The kernel's names, through the mount itself.
+#[derive(Debug)]
+struct KernelNames {
+    mountpoint: PathBuf,
+}
+
 // === impl KernelPages ===
 
 impl PageCache for KernelPages {
@@ -120,6 +132,23 @@ impl PageCache for KernelPages {
     }
 }
 
+// === impl KernelNames ===
+
+impl NameCache for KernelNames {
+    fn find(&self, parent: InodeNo, name: &FileName) {
+        let Ok(directory) = lengths::open(&self.mountpoint, parent) else { return };
+        let begin = mfs::clock::now();
+        while begin.elapsed() < LONGEST_LOOK {
+            let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+            match rustix::fs::statat(&directory, name.as_os(), flags) {
+                // Whoever was in the way does something else for a moment.
+                Err(Errno::STALE) => std::thread::yield_now(),
+                Ok(_) | Err(_) => break,
+            }
+        }
+    }
+}
+
 // === impl KernelMount ===
 impl KernelMount {
     /// Mounts `fs`; operations run on `runtime`. When this returns the mount answers.
@@ -142,6 +171,7 @@ impl KernelMount {
         };
         let pages = Arc::clone(&port.fs.cache.pages);
         let mountpoint = place.mountpoint.to_owned();
+        port.fs.serve_names(Arc::new(KernelNames { mountpoint: mountpoint.clone() }));
         Self::of(port, place, |notifier, guardian| {
             let kept = guardian.map(Guardian::table);
             pages.serve(Box::new(KernelPages { notifier, mountpoint, kept }));

@@ -52,7 +52,7 @@ fn a_file_is_made_written_listed_and_read() {
     assert_eq!(&export.call(&caller, read, opens).unwrap().data[..], b"ello");
     assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"hello");
 
-    let look = Lookup { parent: root.file.clone(), name: name("a") };
+    let look = Lookup { parent: root.file.clone(), name: name("a"), keep: false };
     let found = export.call(&caller, look, opens).unwrap();
     assert_eq!((found.file.clone(), found.attr.ino), (made.file, made.attr.ino));
     assert_eq!((found.attr.size, found.attr.mode), (5, 0o640));

@@ -3,6 +3,7 @@
 use libc::{O_CREAT, O_RDONLY};
 use rustix::io::Errno;
 
+use super::outcome::{self, guarded};
 use super::stage::{Two, cases};
 
 cases! {
@@ -14,7 +15,10 @@ cases! {
         a_directory_is_not_empty_once_the_other_filled_it,
         a_directory_is_empty_once_the_other_cleared_it,
         a_directory_replaced_by_rename_is_the_new_one,
-        a_file_that_became_a_directory_is_one;
+        a_file_that_became_a_directory_is_one,
+        a_directory_found_at_a_new_place_can_be_moved_on;
+    BETWEEN_MOUNTS:
+        a_moved_directory_is_found_whatever_else_is_moved;
 }
 
 fn a_replaced_component_leads_to_the_new_tree(two: &Two<'_>) {
@@ -110,4 +114,58 @@ fn a_file_that_became_a_directory_is_one(two: &Two<'_>) {
     two.a.put("x", b"again").unwrap();
     two.b.sees(Ok("again".to_owned()), |b| b.text("x"));
     two.b.sees(Err(Errno::NOTDIR), |b| b.stat("x/f").map(drop));
+}
+
+/// The rename itself is the first to find it where it is now.
+fn a_directory_found_at_a_new_place_can_be_moved_on(two: &Two<'_>) {
+    for name in ["d", "e", "f", "d/sub", "d/other"] {
+        two.maker().mkdir(name).unwrap();
+    }
+    two.given("d/sub/file", b"text");
+    two.b.chdir("d/sub").unwrap();
+    two.b.access("d/other").unwrap();
+    two.a.rename("d/sub", "e/sub").unwrap();
+    two.a.rename("d/other", "e/other").unwrap();
+    two.b.sees(Err(Errno::NOENT), |b| b.access("d/sub"));
+    two.b.rename("e/sub", "f/sub").unwrap();
+    two.b.sees(Ok("text".to_owned()), |b| b.text("f/sub/file"));
+    assert_eq!(two.b.text("./file").unwrap(), "text");
+    two.a.sees(Ok("text".to_owned()), |a| a.text("f/sub/file"));
+    // In place of one that is empty, which is found there first, too.
+    two.b.rename("f/sub", "e/other").unwrap();
+    two.b.sees(Ok("text".to_owned()), |b| b.text("e/other/file"));
+    assert_eq!(two.b.text("./file").unwrap(), "text");
+    assert_eq!(two.b.stat(".").unwrap().ino, two.b.stat("e/other").unwrap().ino);
+    let own = format!("{}/e/other", two.b.base);
+    two.b.sees(Ok(own), super::actor::Actor::working_directory);
+}
+
+fn a_moved_directory_is_found_whatever_else_is_moved(two: &Two<'_>) {
+    for name in ["d", "e", "p", "q", "d/sub"] {
+        two.maker().mkdir(name).unwrap();
+    }
+    two.given("d/sub/file", b"text");
+    two.given("p/x", b"");
+    let restless = "\
+import os
+while not os.path.exists('done'):
+    for turn in range(10):
+        os.rename('p/x', 'q/x')
+        os.rename('q/x', 'p/x')
+";
+    two.given("restless.py", restless.as_bytes());
+    let beside = two.beside_b();
+    std::thread::scope(|threads| {
+        let restless = threads.spawn(|| guarded(|| beside.shell("python3 restless.py")));
+        let found = guarded(|| {
+            for turn in 0..20 {
+                let (from, to) = if turn % 2 == 0 { ("d", "e") } else { ("e", "d") };
+                two.a.rename(&format!("{from}/sub"), &format!("{to}/sub")).unwrap();
+                assert_eq!(two.b.text(&format!("{to}/sub/file")).as_deref(), Ok("text"), "{turn}");
+            }
+        });
+        two.a.put("done", b"").unwrap();
+        outcome::fine(restless.join().expect("its panics are caught"));
+        outcome::fine(found);
+    });
 }

@@ -104,7 +104,6 @@ fn exchanged_names_are_exchanged_at_once(two: &Two<'_>) {
 }
 
 fn a_rename_between_directories_is_seen_in_both(two: &Two<'_>) {
-    let _alone = two.moving();
     two.maker().mkdir("d").unwrap();
     two.maker().mkdir("e").unwrap();
     two.given("d/f", b"text");

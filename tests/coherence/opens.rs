@@ -59,7 +59,6 @@ fn a_replaced_file_stays_what_it_was(two: &Two<'_>) {
 }
 
 fn a_renamed_file_is_written_on_under_its_new_name(two: &Two<'_>) {
-    let _alone = two.moving();
     two.given("log", b"one ");
     two.maker().mkdir("old").unwrap();
     let fd = two.b.open("log", O_RDWR).unwrap();

@@ -139,7 +139,6 @@ fn a_directory_is_removed_or_filled_never_both(two: &Two<'_>) {
 
 /// `mv x y/` here and `mv y x/` there: one of them, or both would hang in the air.
 fn directories_cannot_be_moved_into_each_other(two: &Two<'_>) {
-    let _alone = two.moving();
     for turn in 0..TIMES {
         let [x, y] = ["x", "y"].map(|name| format!("{name}-{turn}"));
         two.maker().mkdir(&x).unwrap();
@@ -175,7 +174,6 @@ fn a_link_to_what_is_removed_is_there_or_refused(two: &Two<'_>) {
 }
 
 fn different_names_in_one_directory_all_succeed(two: &Two<'_>) {
-    let _alone = two.moving();
     let work = |actor: &Actor, own: &str| {
         for turn in 0..2 * TIMES {
             let name = |kind: &str| format!("{kind}-{own}-{turn}");

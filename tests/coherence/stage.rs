@@ -55,7 +55,6 @@ struct Set {
     hands: [Mutex<Vec<Hand>>; 3],
     /// Held for writing by a case that plays alone.
     playing: RwLock<()>,
-    moves: Mutex<()>,
     home: PathBuf,
     cluster: Cluster,
 }
@@ -162,13 +161,7 @@ impl Set {
         let cluster = Setup::nodes(3).up();
         cluster.node(3).run("mkdir -p /mfs0 && mount -t mfs -o dfsa=0 mfs /mfs0");
         let home = cluster.node(3).path("/data");
-        Self {
-            hands: Default::default(),
-            playing: RwLock::default(),
-            moves: Mutex::new(()),
-            home,
-            cluster,
-        }
+        Self { hands: Default::default(), playing: RwLock::default(), home, cluster }
     }
 
     fn actor(&self, side: Side, directory: &str) -> Actor {
@@ -240,14 +233,6 @@ impl<'s> Two<'s> {
     /// The node whose tree it is, and the case's directory there.
     pub(super) fn home(&self) -> (Node<'s>, PathBuf) {
         (self.set.cluster.node(3), Path::new("/data").join(&self.directory))
-    }
-
-    /// Keeps other cases that move something between directories out while the value lives.
-    ///
-    /// The kernel says ESTALE of a directory that is found at a new place while any rename between
-    /// directories is under way in the mount (see expected.txt): it gives up where it would have to wait.
-    pub(super) fn moving(&self) -> mfs::sync::MutexGuard<'s, ()> {
-        self.set.moves.lock()
     }
 
     /// The case's directory through another mount of the whole cluster.

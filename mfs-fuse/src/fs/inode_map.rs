@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 use mfs::sync::Mutex;
 use mfs::telemetry::instruments::Held;
 use mfs::telemetry::metrics::MOUNT_INODES;
-use mfs::types::{Attr, FileId, FileKind, InodeNo, NodeId};
+use mfs::types::{Attr, FileId, FileKind, FileName, InodeNo, NodeId};
 
 /// What an inode number of this mount stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,6 +52,8 @@ pub struct InodeMap {
 struct Inner {
     by_number: HashMap<InodeNo, Known>,
     by_subject: HashMap<Subject, InodeNo>,
+    /// Where the kernel has directories.
+    by_place: HashMap<(InodeNo, FileName), InodeNo>,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,8 @@ struct Known {
     lookups: u64,
     /// Of a directory: its attributes when they were last seen.
     directory: Option<Box<Attr>>,
+    /// Of a directory: where the kernel has it.
+    place: Option<(InodeNo, FileName)>,
     _counted: Held,
 }
 
@@ -97,21 +101,38 @@ impl InodeMap {
             }
             return number;
         }
-        let mut number = if wanted == InodeNo::ROOT { wanted.next() } else { wanted };
-        loop {
-            match inner.by_number.entry(number) {
-                Entry::Vacant(free) => {
-                    free.insert(Known {
-                        subject: subject.clone(),
-                        lookups: 1,
-                        directory: None,
-                        _counted: MOUNT_INODES.hold(),
-                    });
-                    inner.by_subject.insert(subject.clone(), number);
-                    return number;
-                }
-                Entry::Occupied(_) => number = following(number),
-            }
+        let number = inner.insert(subject, wanted);
+        inner.by_subject.insert(subject.clone(), number);
+        number
+    }
+
+    /// Counts a lookup of `subject` under a number that it has beside its own, for this time only.
+    pub fn admit_beside(&self, subject: &Subject, wanted: InodeNo) -> InodeNo {
+        self.inner.lock().insert(subject, wanted)
+    }
+
+    /// Whether the kernel has this directory in another one.
+    pub fn is_moved(&self, subject: &Subject, parent: InodeNo) -> bool {
+        let inner = self.inner.lock();
+        let known = inner.by_subject.get(subject).and_then(|number| inner.by_number.get(number));
+        known.and_then(|known| known.place.as_ref()).is_some_and(|(place, _)| *place != parent)
+    }
+
+    /// Notes where the kernel has a directory.
+    pub fn place(&self, number: InodeNo, parent: InodeNo, name: &FileName) {
+        self.inner.lock().place(number, (parent, name.clone()));
+    }
+
+    /// The kernel has renamed something; perhaps it was a directory.
+    pub fn renamed(&self, from: (InodeNo, &FileName), to: (InodeNo, &FileName), exchange: bool) {
+        let (from, to) = ((from.0, from.1.clone()), (to.0, to.1.clone()));
+        let mut inner = self.inner.lock();
+        let (moved, other) = (inner.leave(&from), inner.leave(&to));
+        if let Some(number) = moved {
+            inner.place(number, to);
+        }
+        if let Some(number) = other.filter(|_| exchange) {
+            inner.place(number, from);
         }
     }
 
@@ -156,8 +177,62 @@ impl InodeMap {
         known.lookups = known.lookups.saturating_sub(lookups);
         if known.lookups == 0 {
             let known = entry.remove();
-            inner.by_subject.remove(&known.subject);
+            // It may have been the second number of something.
+            if inner.by_subject.get(&known.subject) == Some(&number) {
+                inner.by_subject.remove(&known.subject);
+            }
+            if let Some(place) = known.place
+                && inner.by_place.get(&place) == Some(&number)
+            {
+                inner.by_place.remove(&place);
+            }
         }
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Takes in a subject under the wanted number, or the next that is free.
+    fn insert(&mut self, subject: &Subject, wanted: InodeNo) -> InodeNo {
+        let mut number = if wanted == InodeNo::ROOT { wanted.next() } else { wanted };
+        loop {
+            match self.by_number.entry(number) {
+                Entry::Vacant(free) => {
+                    free.insert(Known {
+                        subject: subject.clone(),
+                        lookups: 1,
+                        directory: None,
+                        place: None,
+                        _counted: MOUNT_INODES.hold(),
+                    });
+                    return number;
+                }
+                Entry::Occupied(_) => number = following(number),
+            }
+        }
+    }
+
+    fn place(&mut self, number: InodeNo, place: (InodeNo, FileName)) {
+        let Some(known) = self.by_number.get_mut(&number) else { return };
+        if known.place.as_ref() == Some(&place) {
+            return;
+        }
+        let before = known.place.replace(place.clone());
+        if let Some(before) = before
+            && self.by_place.get(&before) == Some(&number)
+        {
+            self.by_place.remove(&before);
+        }
+        self.by_place.insert(place, number);
+    }
+
+    /// Takes a place from the directory that has it.
+    fn leave(&mut self, place: &(InodeNo, FileName)) -> Option<InodeNo> {
+        let number = self.by_place.remove(place)?;
+        let known = self.by_number.get_mut(&number)?;
+        known.place.take_if(|own| own == place)?;
+        Some(number)
     }
 }
 
@@ -221,6 +296,26 @@ mod tests {
         map.forget(number(51), 9);
         assert_eq!(map.find(number(51)), None);
         assert_eq!(map.find(number(52)), Some(file(b"c")));
+    }
+
+    #[test]
+    fn a_directory_is_where_it_was_found_or_moved_to_last() {
+        let map = InodeMap::new();
+        let name = |name: &'static str| FileName::parse(name.as_bytes()).unwrap();
+        let (a, b) = (file(b"a"), file(b"b"));
+        let [one, two] = [&a, &b].map(|subject| map.admit(subject, number(50)));
+        assert!(!map.is_moved(&a, number(2)), "it is nowhere yet");
+        map.place(one, number(2), &name("x"));
+        map.place(two, number(3), &name("y"));
+        assert!(!map.is_moved(&a, number(2)) && map.is_moved(&a, number(3)));
+        map.renamed((number(2), &name("x")), (number(3), &name("y")), true);
+        assert!(map.is_moved(&a, number(2)) && map.is_moved(&b, number(3)));
+        map.renamed((number(3), &name("y")), (number(2), &name("y")), false);
+        assert!(!map.is_moved(&a, number(2)), "back");
+        let beside = map.admit_beside(&a, one);
+        assert_eq!(map.find(beside), Some(a.clone()));
+        map.forget(beside, 1);
+        assert_eq!(map.number_of(&a), Some(one));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl MountedFs {
         };
         let look = |cache: &NodeCache, now| cache.entry(now, asker.uid, home, name);
         let found = counted(Ask::Lookup, &self.cache.node(node), look)?;
-        Some(found.map(|entry| self.admit(node, entry)))
+        Some(found.map(|entry| self.admit_at(asker, (parent, name), node, entry)))
     }
 
     /// [`Self::getattr`] of what is remembered, and of what is the mount's own.

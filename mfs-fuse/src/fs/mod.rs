@@ -4,7 +4,8 @@
 //! about a file comes from its home node, or from what is remembered while the home grants a lease on it.
 //!
 //! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots`, the locks of `cache`, the tables of
-//! `Selections` and `Misses::by_thread` are leaves; no two of them are held together, and none across an `.await`.
+//! `Selections`, `Misses::by_thread` and `Moves::found` are leaves; no two of them are held together, and none
+//! across an `.await`.
 
 mod attributes;
 pub mod backing;
@@ -18,6 +19,7 @@ mod known;
 pub mod local;
 mod lock;
 mod missed;
+mod moved;
 mod namespace;
 pub mod nodes;
 pub mod pages;
@@ -34,12 +36,14 @@ use mfs::types::{Attr, Caller, Errno, FileId, FileName, InodeNo, Leases, NodeId,
 
 pub use self::backing::Terms;
 pub use self::io::{Opened, Page};
+pub use self::moved::NameCache;
 
 use self::backing::{Backing, Origin};
 use self::cache::{Cache, Changing};
 use self::handle_map::HandleMap;
 use self::inode_map::{InodeMap, Subject};
 use self::missed::Misses;
+use self::moved::Moves;
 use self::nodes::Nodes;
 use self::process::Asker;
 use self::selection::Selections;
@@ -55,6 +59,7 @@ pub struct MountedFs {
     handles: Arc<HandleMap>,
     selections: Selections,
     misses: Misses,
+    moves: Moves,
     terms: Terms,
     mounted_at: Timestamp,
 }
@@ -114,6 +119,7 @@ impl MountedFs {
             handles,
             selections: Selections::default(),
             misses: Misses::default(),
+            moves: Moves::default(),
             terms,
             mounted_at: Self::now(),
         })

@@ -40,7 +40,8 @@ impl MountedFs {
         let answer = place.backing.call_leased(&origin, lookup).await;
         cache.note_lookup(since_boot(), stamp, place.home, &name, &answer);
         self.cache.trim();
-        Ok(self.admit(place.node, answer.result.map_err(gone)?))
+        let entry = answer.result.map_err(gone)?;
+        Ok(self.admit_at(request.asker, (parent, &name), place.node, entry))
     }
 
     /// Makes a name, of the file `linked` at the node if it has one already.
@@ -123,7 +124,9 @@ impl MountedFs {
     ) -> Result<Attr, Errno> {
         let place = self.directory(request, parent).await?;
         let make = op::MakeDir { parent: place.file.clone(), name: name.clone(), mode };
-        self.make(request, place, name, make, None).await
+        let attr = self.make(request, place, name.clone(), make, None).await?;
+        self.inodes.place(attr.ino, parent, &name);
+        Ok(attr)
     }
 
     /// Makes a symbolic link.
@@ -208,11 +211,14 @@ impl MountedFs {
             new_name: to.1.clone(),
             flags,
         };
+        let kernels = ((from.0, &from.1), (to.0, &to.1));
         let (from, to) = ((source.home, &from.1), (target.home, &to.1));
         let change = Changing::begin_rename(self.cache.node(source.node), from, to);
         let answer = source.backing.call_leased(&request.origin(), rename).await;
+        self.has_renamed(request.asker);
         change.end_renamed(since_boot(), from, to, flags, &answer);
         answer.result.map_err(gone)?;
+        self.inodes.renamed(kernels.0, kernels.1, flags.contains(RenameFlags::EXCHANGE));
         self.touch_root(request, &source);
         self.touch_root(request, &target);
         Ok(())

@@ -112,11 +112,18 @@ impl Asker {
     /// Whether the thread is in flock(2): fuser passes on no flag that tells it from fcntl(2). `false`
     /// also where it cannot be read; the lock is then one of byte ranges over the whole file, as on NFS.
     pub fn is_in_flock(self) -> bool {
-        self.tid != 0
-            && fs::read_to_string(format!("/proc/{}/syscall", self.tid)).is_ok_and(|line| {
-                let number = line.split_whitespace().next().and_then(|n| n.parse().ok());
-                number == Some(libc::SYS_flock)
-            })
+        self.tid != 0 && self.system_call() == Some(libc::SYS_flock)
+    }
+
+    /// Whether the thread is in rename(2). `false` also where it cannot be read.
+    pub fn is_in_rename(self) -> bool {
+        const RENAMES: [i64; 3] = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
+        self.tid != 0 && self.system_call().is_some_and(|call| RENAMES.contains(&call))
+    }
+
+    fn system_call(self) -> Option<i64> {
+        let line = fs::read_to_string(format!("/proc/{}/syscall", self.tid)).ok()?;
+        line.split_whitespace().next()?.parse().ok()
     }
 
     /// The process of the thread; `None` if it cannot be seen.

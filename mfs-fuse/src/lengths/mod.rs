@@ -22,11 +22,7 @@ const MOST_LOOKS: usize = 16;
 /// # Errors
 /// `ESTALE`: the kernel does not have it. What the mount answers.
 pub(crate) fn look(mountpoint: &Path, ino: InodeNo) -> io::Result<()> {
-    // Not O_PATH, which open_by_handle_at(2) refuses. Not kept: it would hold the mount.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mount = rustix::fs::open(mountpoint, flags, Mode::empty())?;
-    let file = sys::open_by_number(mount.as_fd(), ino)?;
-    drop(mount);
+    let file = open(mountpoint, ino)?;
     for _ in 0..MOST_LOOKS {
         let told = length(&file, AtFlags::STATX_FORCE_SYNC)?;
         if length(&file, AtFlags::STATX_DONT_SYNC)? == told {
@@ -34,6 +30,17 @@ pub(crate) fn look(mountpoint: &Path, ino: InodeNo) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Opens (O_PATH) the file with this number.
+///
+/// # Errors
+/// `ESTALE`: the kernel does not have it.
+pub(crate) fn open(mountpoint: &Path, ino: InodeNo) -> io::Result<OwnedFd> {
+    // Not O_PATH, which open_by_handle_at(2) refuses. Not kept: it would hold the mount.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mount = rustix::fs::open(mountpoint, flags, Mode::empty())?;
+    sys::open_by_number(mount.as_fd(), ino)
 }
 
 /// How long a file is: as its home says, or as the kernel has it.
