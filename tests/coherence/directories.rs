@@ -12,6 +12,7 @@ cases! {
         a_renamed_ancestor_takes_its_tree_along,
         a_working_directory_moves_with_its_ancestor,
         a_removed_working_directory_takes_no_files,
+        a_removed_working_directory_is_empty,
         a_directory_is_not_empty_once_the_other_filled_it,
         a_directory_is_empty_once_the_other_cleared_it,
         a_directory_replaced_by_rename_is_the_new_one,
@@ -71,6 +72,26 @@ fn a_removed_working_directory_takes_no_files(two: &Two<'_>) {
     two.b.sees(Ok(()), |b| b.access("d"));
     assert_eq!(two.b.open("./f", O_CREAT), Err(Errno::NOENT), "it is another directory");
     two.b.put("d/f", b"").unwrap();
+}
+
+fn a_removed_working_directory_is_empty(two: &Two<'_>) {
+    two.maker().mkdir("d").unwrap();
+    two.maker().chmod("d", 0o755).unwrap();
+    two.b.chdir("d").unwrap();
+    two.a.rmdir("d").unwrap();
+    two.b.sees(Err(Errno::NOENT), |b| b.stat("d").map(drop));
+    assert_eq!(two.b.list("."), Err(Errno::NOENT), "what readdir(3) takes for the end");
+    assert_eq!(two.b.stat(".").unwrap().links, 0);
+    two.b.chmod(".", 0o700).unwrap();
+    two.b.set_times(".", (1, 2)).unwrap();
+    let stat = two.b.stat(".").unwrap();
+    assert_eq!((stat.permissions(), stat.modified), (0o700, (1, 2)));
+    assert_eq!(two.b.attribute(".", "user.x"), Err(Errno::NODATA));
+    assert_eq!(two.b.stat("./x").map(drop), Err(Errno::NOENT));
+    assert_eq!(two.b.mkdir("./x"), Err(Errno::NOENT));
+    // Who goes there by the name finds what has the name now.
+    two.maker().mkdir("d").unwrap();
+    two.b.sees(Ok(vec![]), |b| b.list("d"));
 }
 
 fn a_directory_is_not_empty_once_the_other_filled_it(two: &Two<'_>) {

@@ -94,12 +94,13 @@ impl MountedFs {
             // the caller may.
             if let Some(open) = self.open_of(ino, change.set.size.is_some()) {
                 answer = backing
-                    .call_leased(&origin, op::SetAttributes { open: Some(open), ..change })
+                    .call_leased(&origin, op::SetAttributes { open: Some(open), ..change.clone() })
                     .await;
             }
         }
         own.end_attr(since_boot(), &answer);
-        let attr = answer.result?;
+        let instead = |attr| Ok(self.change_removed(ino, attr, &change.set));
+        let attr = self.or_removed(request, ino, answer.result, instead)?;
         if place.is_root {
             self.nodes.saw_root(place.node, attr.clone());
         }
@@ -132,7 +133,14 @@ impl MountedFs {
             let place = self.place(&origin, ino, Errno::Io).await?;
             place.backing.call(&origin, op::StatFsOf { file: place.file }).await
         });
-        answer.await.unwrap_or(Err(Errno::TimedOut))
+        match answer.await.unwrap_or(Err(Errno::TimedOut)) {
+            // Of a directory that was removed while somebody stood in it: those of its node.
+            Err(Errno::Stale) if let Subject::File { node, .. } = self.subject(ino)? => {
+                let root = self.node_root(&origin, node).await?;
+                root.backing.call(&origin, op::StatFsOf { file: root.file }).await
+            }
+            answer => answer,
+        }
     }
 
     /// Value of an extended attribute.
@@ -154,7 +162,7 @@ impl MountedFs {
         let get = op::GetXattr { file: place.file, name: name.clone() };
         let answer = place.backing.call_leased(&origin, get).await;
         cache.note_xattr(since_boot(), stamp, place.home, &name, &answer);
-        answer.result
+        self.or_removed(request, ino, answer.result, |_| Err(Errno::NoData))
     }
 
     /// Sets an extended attribute.
@@ -191,7 +199,8 @@ impl MountedFs {
         let cache = self.cache.node(place.node);
         let stamp = cache.stamp();
         let answer = place.backing.call_leased(&origin, op::ListXattr { file: place.file }).await;
-        let (names, leases) = (answer.result?, answer.leases);
+        let leases = answer.leases;
+        let names = self.or_removed(request, ino, answer.result, |_| Ok(Vec::new()))?;
         let list: Vec<u8> =
             names.iter().flat_map(|name| name.as_bytes().iter().copied().chain([0])).collect();
         // Of these the kernel does not know who may see them.

@@ -158,8 +158,11 @@ impl MountedFs {
             Subject::Magic => self.list_magic(request.asker),
             Subject::Link { .. } => return Err(Errno::NotDir),
             Subject::NodeRoot(_) | Subject::File { .. } => {
-                let opened = self.open(request, ino, Access::Read, OpenFlags::empty()).await?;
-                return Ok(opened.fh);
+                let opened = self.open(request, ino, Access::Read, OpenFlags::empty()).await;
+                let opened = opened.map(|opened| opened.fh);
+                return self.or_removed(request, ino, opened, |attr| {
+                    self.open_removed(request, ino, attr)
+                });
             }
         };
         Ok(self.handles.insert(Handle::Synthetic(listing)))

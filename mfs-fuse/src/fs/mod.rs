@@ -25,6 +25,7 @@ pub mod nodes;
 pub mod pages;
 pub mod process;
 pub mod remote;
+mod removed;
 mod root;
 pub mod selection;
 
