@@ -66,7 +66,9 @@ impl fuser::Filesystem for Port {
     }
 
     fn forget(&self, _: &fuser::Request, number: INodeNo, lookups: u64) {
-        self.fs.forget(ino(number), lookups);
+        if self.fs.forget(ino(number), lookups) {
+            self.runtime.spawn(self.fs.clone().give_back_forgotten());
+        }
     }
 
     fn getattr(

@@ -1,7 +1,12 @@
 //! What a mount remembers under leases costs no message, and is never old.
 
-use mfs_tests::{Node, Setup};
+use std::time::Duration;
+
+use mfs_tests::{Node, Setup, eventually};
 use serde_json::Value;
+
+/// What ends a wait that would never end.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Requests that the mount has sent, by what `mfs stats --json` prints.
 fn sent(figures: &str) -> i64 {
@@ -82,4 +87,33 @@ fn a_file_that_its_own_node_writes_past_the_server_is_seen_as_it_is() {
     );
     assert_eq!(sizes, "5\n10\n15");
     assert_eq!(n1.run("stat -c %s /mfs/n2/data/f"), "15");
+}
+
+#[test]
+fn the_data_of_what_the_kernel_forgets_is_given_back() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n2.run("mkdir /data/d && cd /data/d && for f in $(seq 100); do echo text >$f; done");
+    let data_of_n1 = || {
+        let held: Value = serde_json::from_str(&n2.run("mfs why /data/d/50 --json")).unwrap();
+        let leases = held["leases"].as_array().unwrap().clone();
+        let is_data = |lease: &Value| lease["leases"].to_string().contains("data");
+        leases.iter().any(|lease| lease["node"] == "n1" && is_data(lease))
+    };
+    let load = "import mmap
+for name in range(1, 101):
+    with open(f'/mfs/n2/data/d/{name}') as file:
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)[0]";
+    eventually("n1 keeps pages of the files", LONG, || {
+        n1.run(&format!("python3 -c \"{load}\""));
+        data_of_n1()
+    });
+    let recalls = || n1.mount_figures()["mfs_client_recalls_received_total"].as_i64().unwrap();
+    let before = recalls();
+    // A remount drops every name that nobody uses (fs/super.c, reconfigure_super), and its file with it.
+    let forget =
+        "import ctypes; assert ctypes.CDLL(None).mount(None, b'/mfs', None, 32, None) == 0";
+    n1.run(&format!("python3 -c \"{forget}\""));
+    eventually("they are given back", LONG, || !data_of_n1());
+    assert!(recalls() - before < 10, "each by itself: {}", n1.mount_figures());
 }

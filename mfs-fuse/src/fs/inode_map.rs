@@ -169,24 +169,26 @@ impl InodeMap {
         Some(Attr { ino: number, nlink: 0, ..seen.clone() })
     }
 
-    /// Takes back `lookups` of the count.
-    pub fn forget(&self, number: InodeNo, lookups: u64) {
+    /// Takes back `lookups` of the count. What the number stood for, if it stands for nothing any more.
+    pub fn forget(&self, number: InodeNo, lookups: u64) -> Option<Subject> {
         let mut inner = self.inner.lock();
-        let Entry::Occupied(mut entry) = inner.by_number.entry(number) else { return };
+        let Entry::Occupied(mut entry) = inner.by_number.entry(number) else { return None };
         let known = entry.get_mut();
         known.lookups = known.lookups.saturating_sub(lookups);
-        if known.lookups == 0 {
-            let known = entry.remove();
-            // It may have been the second number of something.
-            if inner.by_subject.get(&known.subject) == Some(&number) {
-                inner.by_subject.remove(&known.subject);
-            }
-            if let Some(place) = known.place
-                && inner.by_place.get(&place) == Some(&number)
-            {
-                inner.by_place.remove(&place);
-            }
+        if known.lookups > 0 {
+            return None;
         }
+        let known = entry.remove();
+        // It may have been the second number of something.
+        if inner.by_subject.get(&known.subject) == Some(&number) {
+            inner.by_subject.remove(&known.subject);
+        }
+        if let Some(place) = known.place
+            && inner.by_place.get(&place) == Some(&number)
+        {
+            inner.by_place.remove(&place);
+        }
+        Some(known.subject)
     }
 }
 

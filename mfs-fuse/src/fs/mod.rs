@@ -4,13 +4,14 @@
 //! about a file comes from its home node, or from what is remembered while the home grants a lease on it.
 //!
 //! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots`, the locks of `cache`, the tables of
-//! `Selections`, `Misses::by_thread` and `Moves::found` are leaves; no two of them are held together, and none
+//! `Selections`, `Misses::by_thread`, `Moves::found` and `Forgotten::files` are leaves; no two of them are held together, and none
 //! across an `.await`.
 
 mod attributes;
 pub mod backing;
 mod busy;
 pub mod cache;
+mod forgotten;
 pub mod handle_map;
 mod here;
 pub mod inode_map;
@@ -41,6 +42,7 @@ pub use self::moved::NameCache;
 
 use self::backing::{Backing, Origin};
 use self::cache::{Cache, Changing};
+use self::forgotten::Forgotten;
 use self::handle_map::HandleMap;
 use self::inode_map::{InodeMap, Subject};
 use self::missed::Misses;
@@ -60,6 +62,7 @@ pub struct MountedFs {
     handles: Arc<HandleMap>,
     selections: Selections,
     misses: Misses,
+    forgotten: Forgotten,
     moves: Moves,
     terms: Terms,
     mounted_at: Timestamp,
@@ -120,6 +123,7 @@ impl MountedFs {
             handles,
             selections: Selections::default(),
             misses: Misses::default(),
+            forgotten: Forgotten::default(),
             moves: Moves::default(),
             terms,
             mounted_at: Self::now(),
@@ -129,11 +133,6 @@ impl MountedFs {
     /// How long an operation may take.
     pub const fn terms(&self) -> Terms {
         self.terms
-    }
-
-    /// The kernel forgets `lookups` lookups of a number.
-    pub fn forget(&self, ino: InodeNo, lookups: u64) {
-        self.inodes.forget(ino, lookups);
     }
 
     /// Gives every open back, at the end of the mount.

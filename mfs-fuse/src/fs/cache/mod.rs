@@ -83,6 +83,11 @@ impl Cache {
         *self.direct.write() = node;
     }
 
+    /// The way to give something back to a node; `None` while it grants nothing.
+    pub fn returns_of(&self, node: NodeId) -> Option<Returns> {
+        self.returns.read().get(&node).cloned()
+    }
+
     /// Forgets the oldest where too much is remembered. To be called after something was added.
     pub fn trim(&self) {
         let nodes = self.nodes.read();
