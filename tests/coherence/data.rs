@@ -1,6 +1,9 @@
 //! What one writes, the other reads: through descriptors that were open before, over what was read before.
 
+use std::time::Duration;
+
 use libc::{O_DIRECT, O_RDONLY, O_RDWR, O_WRONLY};
+use mfs_tests::eventually;
 
 use super::actor::Actor;
 use super::stage::{Two, cases};
@@ -24,6 +27,8 @@ cases! {
         reads_past_the_cache_are_new_too,
         a_write_at_the_end_of_a_reader_goes_on_there,
         both_see_their_own_writes_and_the_others;
+    THROUGH_MFSD:
+        what_others_appended_is_copied_and_mapped_a_moment_later;
 }
 
 const PAGE: usize = 4096;
@@ -251,4 +256,20 @@ fn both_see_their_own_writes_and_the_others(two: &Two<'_>) {
     };
     two.together(|a| count(a, 0), |b| count(b, 1));
     assert_eq!(two.a.get("f").unwrap(), [30, 30]);
+}
+
+/// The kernel goes by the length that it knows, and asks nobody: neither of the two looks at the file.
+fn what_others_appended_is_copied_and_mapped_a_moment_later(two: &Two<'_>) {
+    two.given("f", &[b'o'; PAGE]);
+    two.given("to", b"");
+    let from = two.b.open("f", O_RDWR).unwrap();
+    let to = two.b.open("to", O_RDWR).unwrap();
+    for end in (PAGE..8 * PAGE).step_by(PAGE) {
+        two.a.append("f", &[b'n'; PAGE]).unwrap();
+        let copied = || two.b.copy_range((from, end), (to, end), PAGE);
+        eventually("it is copied", Duration::from_secs(60), || copied() == Ok(PAGE));
+        let map = two.b.map(from, end + PAGE).unwrap();
+        assert_eq!(two.b.load(map, 1, end + PAGE - 1), b"n");
+        two.b.unmap(map).unwrap();
+    }
 }

@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 
 use super::backing::{Backing, Origin};
 use super::cache::Collecting;
+use super::growing::Following;
 use super::pages::Kept;
 use super::process::Asker;
 
@@ -61,6 +62,8 @@ pub struct OpenFile {
     pub listing: tokio::sync::Mutex<Listed>,
     /// Of a file: that it was read to be kept.
     pub kept: OnceLock<Kept>,
+    /// Of a file: that the kernel sees when it becomes longer.
+    pub following: Option<Following>,
 }
 
 /// Who opened a file, and whether its home knows.

@@ -93,8 +93,10 @@ impl MountedFs {
         let backing = self.nodes.backing_of(node, &file).ok()?;
         let is_file = attr.as_ref().is_some_and(|attr| attr.kind == FileKind::Regular);
         let mut here = OpenedHere::new(file, asker, attr);
+        let mut following = None;
         if is_file {
             here = here.with_caller(plain_caller(asker));
+            following = Some(self.follow(node, home, ino));
         }
         Some(self.handles.insert(Handle::Open(Box::new(OpenFile {
             ino,
@@ -106,6 +108,7 @@ impl MountedFs {
             opener: Opener::Here(Box::new(here)),
             listing: tokio::sync::Mutex::default(),
             kept: OnceLock::new(),
+            following,
         }))))
     }
 

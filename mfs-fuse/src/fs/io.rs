@@ -66,11 +66,11 @@ impl MountedFs {
         let place = self.place(&origin, ino, Errno::IsDir).await?;
         let open = place.backing.new_open();
         let call = op::Open { file: place.file.clone(), open, access, flags, proof: None };
-        if flags.contains(OpenFlags::TRUNCATE) {
+        let kind = if flags.contains(OpenFlags::TRUNCATE) {
             let own = self.change(place.node, place.home);
             let answer = place.backing.call_leased(&origin, call).await.map(attr_of);
             own.end_attr(since_boot(), &answer);
-            answer.result?;
+            answer.result?.kind
         } else if access.writes() {
             let own = Changing::begin(self.cache.node(place.node), &[(place.home, Leases::HANDLE)]);
             let cache = self.cache.node(place.node);
@@ -78,15 +78,15 @@ impl MountedFs {
             let answer = place.backing.call_leased(&origin, call).await.map(attr_of);
             own.end(since_boot(), &answer);
             cache.note_attr(since_boot(), stamp, &answer);
-            answer.result?;
+            answer.result?.kind
         } else {
             let cache = self.cache.node(place.node);
             let stamp = cache.stamp();
             let answer = place.backing.call_leased(&origin, call).await.map(attr_of);
             cache.note_open(since_boot(), stamp, &answer);
-            answer.result?;
-        }
-        Ok(self.opened(request, ino, place, open, access))
+            answer.result?.kind
+        };
+        Ok(self.opened(request, (ino, kind), place, open, access))
     }
 
     /// Makes a regular file (or finds it) and opens it.
@@ -120,14 +120,14 @@ impl MountedFs {
         let place =
             Place { file: entry.file.clone(), home: entry.attr.ino, is_root: false, ..place };
         let attr = self.admit(place.node, entry);
-        let opened = self.opened(request, attr.ino, place, open, access);
+        let opened = self.opened(request, (attr.ino, attr.kind), place, open, access);
         Ok((attr, opened))
     }
 
     fn opened(
         &self,
         request: &Request,
-        ino: InodeNo,
+        (ino, kind): (InodeNo, FileKind),
         place: Place,
         open: OpenId,
         access: Access,
@@ -137,6 +137,8 @@ impl MountedFs {
             Backing::Local(local) => local.find(open),
             Backing::Remote(_) => None,
         };
+        let follows = kind == FileKind::Regular && access.reads() && file.is_none();
+        let following = follows.then(|| self.follow(node, home, ino));
         let fh = self.handles.insert(Handle::Open(Box::new(OpenFile {
             ino,
             home,
@@ -147,6 +149,7 @@ impl MountedFs {
             opener: Opener::AtHome(request.caller.clone()),
             listing: tokio::sync::Mutex::default(),
             kept: OnceLock::new(),
+            following,
         })));
         Opened { fh, ino, file, keeps: self.cache.pages.is_leased((node, home)) }
     }

@@ -4,7 +4,8 @@
 //! about a file comes from its home node, or from what is remembered while the home grants a lease on it.
 //!
 //! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots`, the locks of `cache`, the tables of
-//! `Selections`, `Misses::by_thread`, `Moves::found` and `Forgotten::files` are leaves; no two of them are held together, and none
+//! `Selections`, `Misses::by_thread`, `Moves::found` and `Forgotten::files`,
+//! and `Growing::open` are leaves; no two of them are held together, and none
 //! across an `.await`.
 
 mod attributes;
@@ -12,6 +13,7 @@ pub mod backing;
 mod busy;
 pub mod cache;
 mod forgotten;
+mod growing;
 pub mod handle_map;
 mod here;
 pub mod inode_map;

@@ -75,6 +75,7 @@ impl MountedFs {
             opener: Opener::Here(Box::new(OpenedHere::new(file, request.asker, Some(attr)))),
             listing: tokio::sync::Mutex::default(),
             kept: OnceLock::new(),
+            following: None,
         }))))
     }
 }

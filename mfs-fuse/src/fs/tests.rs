@@ -91,6 +91,7 @@ impl Quiet {
             opener: Opener::AtHome(Caller::root()),
             listing: tokio::sync::Mutex::default(),
             kept: OnceLock::new(),
+            following: None,
         })));
         let asker = Asker { uid: 0, gid: 0, tid: 0 };
         Self { fs, request: Request::of(asker), ino, fh, _view: sender }

@@ -28,6 +28,7 @@ use mfs::wire::{Leased, Recall};
 
 pub use self::change::Changing;
 pub use self::node::{Collecting, NodeCache};
+use super::growing::Growing;
 use super::pages::Pages;
 
 /// Most bytes that are remembered of all nodes together.
@@ -39,6 +40,8 @@ pub struct Cache {
     nodes: RwLock<HashMap<NodeId, Arc<NodeCache>>>,
     /// The node whose files are used directly: there is nothing to remember.
     direct: RwLock<Option<NodeId>>,
+    /// Those of them that are open for reading.
+    pub growing: Growing,
     /// What the kernel keeps of their data.
     pub pages: Arc<Pages>,
     /// The way back for leases on that, of each node.
@@ -126,6 +129,7 @@ impl LeaseKeeper for Cache {
             self.pages.look(node);
         }
         self.bring_home(node);
+        self.growing.follow_all(node);
     }
 
     fn extended(&self, node: NodeId, now: Duration, sent: Duration) {
@@ -137,6 +141,8 @@ impl LeaseKeeper for Cache {
 
     fn recall(&self, node: NodeId, recall: &Recall) -> Vec<Leased> {
         self.node(node).recall(&recall.files);
+        let changed = recall.files.iter().filter(|(_, leases)| leases.contains(Leases::ATTRIBUTES));
+        changed.for_each(|(home, _)| self.growing.follow((node, *home)));
         let returns = self.returns.read().get(&node).cloned();
         let given_back = recall.files.iter().filter_map(|(ino, leases)| {
             let key = (node, *ino);

@@ -208,6 +208,12 @@ impl Pages {
         }
     }
 
+    /// Has the kernel look how long one of its files is.
+    pub async fn look_at(self: &Arc<Self>, ino: InodeNo) {
+        let pages = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || pages.see_lengths(&[ino])).await;
+    }
+
     fn see_lengths(&self, numbers: &[InodeNo]) {
         if let Some(kernel) = self.kernel.get() {
             numbers.iter().for_each(|ino| kernel.see_length(*ino));
