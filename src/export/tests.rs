@@ -131,7 +131,8 @@ fn who_waits_to_write_a_leased_file_is_told_of() {
     let parent = export.root().unwrap().file;
     let path = dir.path().join("a");
     std::fs::write(&path, b"text").unwrap();
-    let found = export.call(&caller, Lookup { parent, name: name("a"), keep: false }, opens).unwrap();
+    let found =
+        export.call(&caller, Lookup { parent, name: name("a"), keep: false }, opens).unwrap();
     let (file, open) = (found.file, OpenId::FIRST);
     let (access, flags) = (Access::Read, OpenFlags::empty());
     let read = op::Open { file: file.clone(), open, access, flags, proof: None };
@@ -172,7 +173,8 @@ fn a_lock_ends_with_its_open_though_the_file_is_leased() {
     let caller = Caller::root();
     let parent = export.root().unwrap().file;
     std::fs::write(dir.path().join("a"), b"text").unwrap();
-    let file = export.call(&caller, Lookup { parent, name: name("a"), keep: false }, opens).unwrap().file;
+    let file =
+        export.call(&caller, Lookup { parent, name: name("a"), keep: false }, opens).unwrap().file;
     let (open, access, flags) = (OpenId::FIRST, Access::Read, OpenFlags::empty());
     export.call(&caller, op::Open { file, open, access, flags, proof: None }, opens).unwrap();
     export.on_writers(Box::new(|_| ()));
