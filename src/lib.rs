@@ -27,3 +27,5 @@ pub mod net;
 pub mod export;
 
 pub mod client;
+
+pub mod jobs;

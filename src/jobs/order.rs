@@ -1,0 +1,157 @@
+//! What a daemon and the first process of a job say to each other, over a socket of their own: frames of a
+//! length (4 bytes, little-endian) and a message in postcard.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Program;
+
+/// Most bytes of one message: a command and an environment as large as Linux takes them (ARG_MAX), and more.
+pub const MAX_ORDER: usize = 4 << 20;
+
+/// All that the first process needs to begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// What is run.
+    pub program: Program,
+    /// As whom.
+    pub uid: u32,
+    /// The same.
+    pub gid: u32,
+    /// The same: supplementary groups.
+    pub groups: Vec<u32>,
+    /// The home's tree, as this node sees it.
+    pub view: PathBuf,
+    /// Where the cluster is mounted on this node; it is `/mfs` in the view.
+    pub cluster: PathBuf,
+    /// An empty directory of this node, to mount the view on; nothing of it is seen outside.
+    pub scratch: PathBuf,
+    /// What the job takes for its host's name: that of its home.
+    pub host_name: String,
+    /// `/tmp` is this node's own, in memory, and goes with the job.
+    pub local_tmp: bool,
+}
+
+/// From the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// The first.
+    Begin(Box<Setup>),
+    /// Send this signal to all of the job's processes that the terminal would send it to: those of the
+    /// program's own process group.
+    Signal(i32),
+}
+
+/// From the first process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The program runs. With a terminal, its other end comes along (SCM_RIGHTS).
+    Running,
+    /// It could not be run; a sentence, and the exit status that a shell would give: 126 or 127.
+    Failed(String, u8),
+    /// It has ended; what it left running is ended with it.
+    Ended(Ended),
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// By itself, with this status.
+    Exited(u8),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// A message cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// The socket says so.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is too long or means nothing: the other side is another version.
+    #[error("the daemon and the first process of a job do not understand each other")]
+    Foreign,
+}
+
+/// Writes one message.
+///
+/// # Errors
+/// Those of the stream; `Foreign` if it is longer than [`MAX_ORDER`].
+pub fn write_frame<T: Serialize>(mut to: impl Write, message: &T) -> Result<(), OrderError> {
+    let bytes = postcard::to_stdvec(message).map_err(|_| OrderError::Foreign)?;
+    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MAX_ORDER);
+    let mut frame = length.ok_or(OrderError::Foreign)?.to_le_bytes().to_vec();
+    frame.extend(bytes);
+    Ok(to.write_all(&frame)?)
+}
+
+/// Reads one message; `None` at the end of the stream.
+///
+/// # Errors
+/// Those of the stream, also if it ends inside a message; `Foreign` if it is none.
+pub fn read_frame<T: DeserializeOwned>(mut from: impl Read) -> Result<Option<T>, OrderError> {
+    let mut length = [0; 4];
+    match from.read(&mut length)? {
+        0 => return Ok(None),
+        read => from.read_exact(&mut length[read..])?,
+    }
+    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_ORDER {
+        return Err(OrderError::Foreign);
+    }
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes)?;
+    postcard::from_bytes(&bytes).map(Some).map_err(|_| OrderError::Foreign)
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// The status that a shell shows of it.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Exited(status) => status,
+            Self::Killed(signal) => u8::try_from(signal).unwrap_or(127).saturating_add(128),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut stream = Vec::new();
+        let reports = [
+            Report::Running,
+            Report::Failed("no such program".to_owned(), 127),
+            Report::Ended(Ended::Killed(9)),
+        ];
+        for report in &reports {
+            write_frame(&mut stream, report).unwrap();
+        }
+        let mut rest = &stream[..];
+        for report in &reports {
+            assert_eq!(read_frame::<Report>(&mut rest).unwrap().as_ref(), Some(report));
+        }
+        assert!(read_frame::<Report>(&mut rest).unwrap().is_none());
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_takes_no_memory() {
+        assert!(matches!(read_frame::<Report>(&[255; 8][..]), Err(OrderError::Foreign)));
+        assert!(matches!(read_frame::<Report>(&[1, 0, 0, 0, 99][..]), Err(OrderError::Foreign)));
+        assert!(matches!(read_frame::<Report>(&[5, 0, 0, 0, 0][..]), Err(OrderError::Io(_))));
+        assert!(matches!(read_frame::<Report>(&[5, 0][..]), Err(OrderError::Io(_))));
+    }
+
+    #[test]
+    fn a_signal_is_shown_as_shells_do() {
+        assert_eq!(Ended::Exited(3).status(), 3);
+        assert_eq!(Ended::Killed(15).status(), 143);
+    }
+}

@@ -1,0 +1,166 @@
+//! `Program`: what a job runs, as it was typed on its home.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::NodeName;
+
+/// Names a job: its home, and a number that counts up from 1 there and is not used again as long as the
+/// home's daemon lives. Written `NODE.NUMBER`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId {
+    /// The node where it was started.
+    pub home: NodeName,
+    /// Its number there.
+    pub number: u64,
+}
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The program and its arguments; the first is looked for as execvp(3) does, with the environment's PATH.
+    /// Never empty.
+    pub command: Vec<Vec<u8>>,
+    /// `NAME=value` each.
+    pub environment: Vec<Vec<u8>>,
+    /// The working directory, in the home view.
+    pub directory: Vec<u8>,
+    /// The file mode creation mask.
+    pub umask: u32,
+    /// The nice value, -20 to 19.
+    pub nice: i32,
+    /// Resource limits (setrlimit(2)); those that are left out stay as the node has them.
+    pub limits: Vec<Limit>,
+    /// The terminal to run it on; none: pipes.
+    pub terminal: Option<Terminal>,
+}
+
+/// A resource limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// `RLIMIT_*` of Linux.
+    pub resource: u32,
+    /// `u64::MAX`: none.
+    pub soft: u64,
+    /// The same.
+    pub hard: u64,
+}
+
+/// How large a terminal is, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// What is said of a program cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramError {
+    /// There is none.
+    #[error("no command to run was named")]
+    NoCommand,
+    /// It holds a NUL, which no system call can carry.
+    #[error("a command, an environment variable or a directory cannot contain a zero byte")]
+    Nul,
+    /// The directory is not named from the root on.
+    #[error("the working directory must be named from / on")]
+    Relative,
+    /// A job id is not one.
+    #[error("{0:?} is no job: they are written NODE.NUMBER, as `mfs ps` shows them")]
+    NotAJob(String),
+}
+
+/// Resources that a job takes from its home: those of setrlimit(2) that say something of the program, not
+/// of the machine (all but RLIMIT_MSGQUEUE and RLIMIT_RTTIME).
+const KNOWN_RESOURCES: std::ops::RangeInclusive<u32> = 0..=14;
+
+// === impl Program ===
+
+impl Program {
+    /// The same, if it can be run.
+    ///
+    /// # Errors
+    /// What of it cannot.
+    pub fn checked(mut self) -> Result<Self, ProgramError> {
+        if self.command.first().is_none_or(Vec::is_empty) {
+            return Err(ProgramError::NoCommand);
+        }
+        let texts = self.command.iter().chain(&self.environment).chain([&self.directory]);
+        if texts.flatten().any(|byte| *byte == 0) {
+            return Err(ProgramError::Nul);
+        }
+        if self.directory.first() != Some(&b'/') {
+            return Err(ProgramError::Relative);
+        }
+        self.umask &= 0o777;
+        self.nice = self.nice.clamp(-20, 19);
+        self.limits.retain(|limit| KNOWN_RESOURCES.contains(&limit.resource));
+        Ok(self)
+    }
+}
+
+// === impl JobId ===
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.home, self.number)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = ProgramError;
+
+    fn from_str(text: &str) -> Result<Self, ProgramError> {
+        let wrong = || ProgramError::NotAJob(text.to_owned());
+        let (home, number) = text.rsplit_once('.').ok_or_else(wrong)?;
+        let number = number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+        Ok(Self { home: home.parse().map_err(|_| wrong())?, number })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program() -> Program {
+        Program {
+            command: vec![b"true".to_vec()],
+            environment: vec![b"A=1".to_vec()],
+            directory: b"/".to_vec(),
+            umask: 0o22,
+            nice: 0,
+            limits: Vec::new(),
+            terminal: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused() {
+        assert_eq!(program().checked(), Ok(program()));
+        let none = Program { command: vec![], ..program() };
+        assert_eq!(none.checked(), Err(ProgramError::NoCommand));
+        let empty = Program { command: vec![vec![], b"x".to_vec()], ..program() };
+        assert_eq!(empty.checked(), Err(ProgramError::NoCommand));
+        let nul = Program { environment: vec![b"A=\0".to_vec()], ..program() };
+        assert_eq!(nul.checked(), Err(ProgramError::Nul));
+        let relative = Program { directory: b"home".to_vec(), ..program() };
+        assert_eq!(relative.checked(), Err(ProgramError::Relative));
+        let limit = |resource| Limit { resource, soft: 1, hard: 1 };
+        let odd = Program { limits: vec![limit(7), limit(77)], nice: 99, ..program() };
+        let checked = odd.checked().unwrap();
+        assert_eq!((checked.limits, checked.nice), (vec![limit(7)], 19));
+    }
+
+    #[test]
+    fn job_ids_are_read_as_they_are_written() {
+        let id: JobId = "anna.17".parse().unwrap();
+        assert_eq!((id.number, id.to_string().as_str()), (17, "anna.17"));
+        for wrong in ["", "17", "anna.", "anna.0", "anna.x", ".1", "here.1"] {
+            assert!(wrong.parse::<JobId>().is_err(), "{wrong}");
+        }
+    }
+}
