@@ -43,7 +43,7 @@ impl OpenFile {
         }
         buffer.truncate(size);
         m::SERVER_READ_BYTES.add(buffer.len() as u64);
-        Ok(ReadData { data: buffer.into() })
+        Ok(ReadData { data: buffer.into(), version: None })
     }
 
     /// Reads if the page cache can answer at once and in full; `None` if it would take the disk, so
@@ -60,7 +60,7 @@ impl OpenFile {
             return None; // the end of the file, or the end of what is cached: the pool finds out
         }
         m::SERVER_READ_BYTES.add(read as u64);
-        Some(ReadData { data: buffer.into() })
+        Some(ReadData { data: buffer.into(), version: None })
     }
 
     fn read_direct(&self, offset: u64, size: usize) -> Result<ReadData, Errno> {
@@ -69,7 +69,8 @@ impl OpenFile {
         let skip = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT);
         let read = rustix::io::pread(fd, &mut buffer[skip..skip + size], offset)?;
         m::SERVER_READ_BYTES.add(read as u64);
-        Ok(ReadData { data: Bytes::from(buffer).slice(skip..skip + read) })
+        let data = Bytes::from(buffer).slice(skip..skip + read);
+        Ok(ReadData { data, version: None })
     }
 
     /// Writes the bytes; with `OpenFlags::APPEND` at the end of the file, as one system call, wherever
@@ -88,13 +89,21 @@ impl OpenFile {
                 let _position = self.0.position.lock();
                 let size = rustix::io::write(fd, data)?;
                 let end = rustix::fs::seek(fd, SeekFrom::Current(0))?;
-                Written { size: size as u32, offset: end.saturating_sub(size as u64) }
+                Written {
+                    size: size as u32,
+                    offset: end.saturating_sub(size as u64),
+                    ..Written::default()
+                }
             } else if self.flags().contains(OpenFlags::DIRECT) {
                 let mut buffer = vec![0; data.len() + DIRECT_ALIGNMENT];
                 let skip = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT);
                 let aligned = &mut buffer[skip..skip + data.len()];
                 aligned.copy_from_slice(data);
-                Written { size: rustix::io::pwrite(fd, aligned, offset)? as u32, offset }
+                Written {
+                    size: rustix::io::pwrite(fd, aligned, offset)? as u32,
+                    offset,
+                    ..Written::default()
+                }
             } else {
                 write_all(fd, offset, data)?
             }
@@ -181,7 +190,11 @@ impl OpenFile {
 }
 
 /// Writes until all is written or the file system takes no more.
-fn write_all(fd: std::os::fd::BorrowedFd<'_>, offset: u64, data: &[u8]) -> Result<Written, Errno> {
+pub(super) fn write_all(
+    fd: std::os::fd::BorrowedFd<'_>,
+    offset: u64,
+    data: &[u8],
+) -> Result<Written, Errno> {
     let mut done = 0;
     loop {
         let at = offset.checked_add(done as u64).ok_or(Errno::FBig)?;
@@ -195,5 +208,5 @@ fn write_all(fd: std::os::fd::BorrowedFd<'_>, offset: u64, data: &[u8]) -> Resul
             break;
         }
     }
-    Ok(Written { size: done as u32, offset })
+    Ok(Written { size: done as u32, offset, ..Written::default() })
 }

@@ -45,8 +45,13 @@ fn a_file_is_made_written_listed_and_read() {
         flags: OpenFlags::empty(),
     };
     let made = export.call(&caller, create, opens).unwrap().entry;
-    let write =
-        Write { open: OpenId::FIRST, offset: 0, data: (&b"hello"[..]).into(), pages: false };
+    let write = Write {
+        open: OpenId::FIRST,
+        offset: 0,
+        data: (&b"hello"[..]).into(),
+        pages: false,
+        known: None,
+    };
     assert_eq!(export.call(&caller, write, opens).unwrap().size, 5);
     let read = Read { open: OpenId::FIRST, offset: 1, size: 100, pages: false };
     assert_eq!(&export.call(&caller, read, opens).unwrap().data[..], b"ello");

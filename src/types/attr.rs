@@ -63,6 +63,17 @@ pub struct Attr {
     pub btime: Option<Timestamp>,
 }
 
+/// Which data a regular file has, as far as its attributes tell: what is written changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DataVersion {
+    /// Last change of the attributes or the data: of two versions the later one has the later one.
+    pub ctime: Timestamp,
+    /// Last change of the data.
+    pub mtime: Timestamp,
+    /// Size, bytes.
+    pub size: u64,
+}
+
 /// A time to set: the server's own clock, or one given (UTIME_NOW or not; UTIME_OMIT is `None` outside).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetTime {
@@ -110,6 +121,21 @@ pub struct StatFs {
     pub name_max: u32,
 }
 
+// === impl DataVersion ===
+
+impl DataVersion {
+    /// Of the file that has these attributes.
+    pub const fn of(attr: &Attr) -> Self {
+        Self { ctime: attr.ctime, mtime: attr.mtime, size: attr.size }
+    }
+
+    /// Whether both are of the same data. A change of nothing but the attributes (chmod(2), rename(2)) is
+    /// none of the data.
+    pub fn is_same_data(&self, other: &Self) -> bool {
+        (self.mtime, self.size) == (other.mtime, other.size)
+    }
+}
+
 // === impl FileKind ===
 
 impl FileKind {
@@ -144,6 +170,15 @@ impl FileKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_attributes_is_none_of_the_data() {
+        let at = |seconds| Timestamp { seconds, nanos: 5 };
+        let version = DataVersion { ctime: at(1), mtime: at(1), size: 3 };
+        assert!(version.is_same_data(&DataVersion { ctime: at(2), ..version }));
+        assert!(!version.is_same_data(&DataVersion { mtime: at(2), ..version }));
+        assert!(!version.is_same_data(&DataVersion { size: 4, ..version }));
+    }
 
     #[test]
     fn kinds_survive_the_mode_bits() {

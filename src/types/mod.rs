@@ -13,7 +13,7 @@ mod name;
 mod node;
 pub mod op;
 
-pub use attr::{Attr, FileKind, SetAttr, SetTime, StatFs, Timestamp};
+pub use attr::{Attr, DataVersion, FileKind, SetAttr, SetTime, StatFs, Timestamp};
 pub use caller::{Caller, Capabilities};
 pub use errno::Errno;
 pub use feature::{KernelFeature, KernelFeatureError};

@@ -10,9 +10,9 @@
 use bytes::Bytes;
 
 use super::{
-    Access, AccessMode, Attr, FallocateMode, FileId, FileKind, FileName, InodeNo, LockOwner,
-    OpenFlags, OpenId, OpenProof, RenameFlags, SeekWhence, SetAttr, SetXattrMode, StatFs,
-    XattrName,
+    Access, AccessMode, Attr, DataVersion, FallocateMode, FileId, FileKind, FileName, InodeNo,
+    LockOwner, OpenFlags, OpenId, OpenProof, RenameFlags, SeekWhence, SetAttr, SetXattrMode,
+    StatFs, XattrName,
 };
 
 /// Most bytes of one read or write, a mebibyte and a page: large enough that the cost of a message does not
@@ -79,15 +79,22 @@ pub struct Listing {
 pub struct ReadData {
     /// Fewer than asked for only at the end of the file.
     pub data: Bytes,
+    /// With a DATA_WRITE lease: what is stored under it is stored into this version, or a later one of the
+    /// lease's holder.
+    pub version: Option<DataVersion>,
 }
 
 /// What a write did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Written {
     /// Bytes written.
     pub size: u32,
     /// Where they went: the offset asked for, or with `OpenFlags::APPEND` where the end was.
     pub offset: u64,
+    /// The version that they made, where the file is known to have no data of others since the writer's lease.
+    pub version: Option<DataVersion>,
+    /// The file was not written, as others had changed it: the bytes are in this one, its conflict copy.
+    pub apart: Option<Bytes>,
 }
 
 /// Kinds of lock; they do not see each other, as on one machine.
@@ -373,6 +380,9 @@ operations! {
         data: Bytes,
         /// They were in the page cache of the client's kernel: stored through a mapping.
         pages: bool,
+        /// They were stored under a DATA_WRITE lease, with this as the latest version that its holder knows.
+        /// If others have changed the data since, they go into a conflict copy.
+        known: Option<DataVersion>,
     } -> Written(Written);
 
     /// A descriptor of the open file was closed: reports errors of writes, releases the owner's range

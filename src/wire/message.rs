@@ -5,6 +5,7 @@ use std::time::Duration;
 use mfs_proto::v1;
 
 use super::error::{Malformed, Problem, Undecodable};
+use super::outcome::{version_of, with_version};
 use super::{Hello, Recall, ReturnLease, Welcome};
 use crate::types::op::{Operation, Outcome};
 use crate::types::{Caller, Epoch, Errno, Leases, RequestId, Sequence, SessionId, Slot, Verifier};
@@ -305,6 +306,7 @@ impl From<ServerMessage> for v1::Reply {
                 request_id: id.get(),
                 verifier: verifier.0,
                 leases: leases.bits(),
+                version: result.as_ref().ok().and_then(version_of),
                 body: Some(match result {
                     Ok(outcome) => outcome.into(),
                     Err(Failure::File(errno)) => Body::Error(encode_errno(errno)),
@@ -328,7 +330,7 @@ impl TryFrom<v1::Reply> for ServerMessage {
             }
             Body::ProtocolError(refusal) => Err(Failure::Protocol(refusal.into())),
             Body::Error(code) => Err(Failure::File(decode_errno(code))),
-            body => Ok(Outcome::try_from(body)?),
+            body => Ok(with_version(Outcome::try_from(body)?, reply.version)?),
         };
         Ok(Self::Reply(Reply {
             id: request_id("reply.request_id", reply.request_id)?,

@@ -94,8 +94,8 @@ impl From<Operation> for Body {
                 Self::Read(v1::Read { open, offset: o.offset, size: o.size, pages })
             }
             Operation::Write(o) => {
-                let (open, pages) = (o.open.get(), o.pages);
-                Self::Write(v1::Write { open, offset: o.offset, data: o.data, pages })
+                let (open, pages, known) = (o.open.get(), o.pages, o.known.map(Into::into));
+                Self::Write(v1::Write { open, offset: o.offset, data: o.data, pages, known })
             }
             Operation::Flush(o) => {
                 Self::Flush(v1::Flush { open: o.open.get(), owner: o.owner.map(|owner| owner.0) })
@@ -327,7 +327,8 @@ fn decode_on_open(body: Body) -> Result<Operation, Undecodable> {
         Body::Write(o) => {
             field::length_at_most("write.data", o.data.len(), super::MAX_IO as usize)?;
             let open = field::open("write.open", o.open)?;
-            op::Write { open, offset: o.offset, data: o.data, pages: o.pages }.into()
+            let known = o.known.map(TryInto::try_into).transpose()?;
+            op::Write { open, offset: o.offset, data: o.data, pages: o.pages, known }.into()
         }
         Body::Flush(o) => {
             op::Flush { open: field::open("flush.open", o.open)?, owner: o.owner.map(LockOwner) }

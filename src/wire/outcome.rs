@@ -23,7 +23,8 @@ impl From<Outcome> for Body {
             Outcome::Opened(opened) => Self::Opened(opened.into()),
             Outcome::Attr(attr) => Self::Attr(attr.into()),
             Outcome::Target(target) => Self::Target(target),
-            Outcome::Data(ReadData { data }) => Self::Data(data),
+            // Its version goes with the reply.
+            Outcome::Data(ReadData { data, version: _ }) => Self::Data(data),
             Outcome::Written(written) => Self::Written(written.into()),
             Outcome::Listing(listing) => Self::Listing(listing.into()),
             Outcome::StatFs(stat) => Self::StatFs(stat.into()),
@@ -54,9 +55,9 @@ impl TryFrom<Body> for Outcome {
             Body::Target(target) => Self::Target(decode_target("reply.target", target)?),
             Body::Data(data) => {
                 field::length_at_most("reply.data", data.len(), super::MAX_IO as usize)?;
-                Self::Data(ReadData { data })
+                Self::Data(ReadData { data, version: None })
             }
-            Body::Written(written) => Self::Written(written.into()),
+            Body::Written(written) => Self::Written(written.try_into()?),
             Body::Listing(listing) => Self::Listing(listing.try_into()?),
             Body::StatFs(stat) => Self::StatFs(stat.into()),
             Body::Value(value) => {
@@ -68,6 +69,28 @@ impl TryFrom<Body> for Outcome {
             Body::Copied(bytes) => Self::Copied(bytes),
             Body::Lock(lock) => Self::Lock(lock.try_into()?),
         })
+    }
+}
+
+/// The version that an answer tells, if it is of data that was read.
+pub(super) fn version_of(outcome: &Outcome) -> Option<v1::DataVersion> {
+    match outcome {
+        Outcome::Data(read) => read.version.map(Into::into),
+        _ => None,
+    }
+}
+
+/// An answer with the version that came beside it.
+pub(super) fn with_version(
+    outcome: Outcome,
+    version: Option<v1::DataVersion>,
+) -> Result<Outcome, Malformed> {
+    match outcome {
+        Outcome::Data(read) => {
+            let version = version.map(TryInto::try_into).transpose()?;
+            Ok(Outcome::Data(ReadData { version, ..read }))
+        }
+        other => Ok(other),
     }
 }
 

@@ -10,9 +10,12 @@ use crate::types::op::{
     DirEntry, Entry, HeldLock, Listing, LockFamily, LockKind, LockRange, Opened, ReadDir, Written,
 };
 use crate::types::{
-    Access, Attr, Caller, Capabilities, FileKind, OpenProof, SeekWhence, SetAttr, SetTime,
-    SetXattrMode, StatFs,
+    Access, Attr, Caller, Capabilities, DataVersion, FileKind, OpenProof, SeekWhence, SetAttr,
+    SetTime, SetXattrMode, StatFs,
 };
+
+/// Longest path, bytes: PATH_MAX.
+const MAX_PATH: usize = 4096;
 
 /// Declares both directions of an enumeration from one table.
 macro_rules! enumeration {
@@ -300,13 +303,52 @@ impl TryFrom<v1::Listing> for Listing {
 
 impl From<Written> for v1::Written {
     fn from(written: Written) -> Self {
-        Self { size: written.size, offset: written.offset }
+        Self {
+            size: written.size,
+            offset: written.offset,
+            version: written.version.map(Into::into),
+            apart: written.apart,
+        }
     }
 }
 
-impl From<v1::Written> for Written {
-    fn from(written: v1::Written) -> Self {
-        Self { size: written.size, offset: written.offset }
+impl TryFrom<v1::Written> for Written {
+    type Error = Malformed;
+
+    fn try_from(written: v1::Written) -> Result<Self, Malformed> {
+        let length = written.apart.as_ref().map_or(0, Bytes::len);
+        field::length_at_most("written.apart", length, MAX_PATH)?;
+        Ok(Self {
+            size: written.size,
+            offset: written.offset,
+            version: written.version.map(TryInto::try_into).transpose()?,
+            apart: written.apart,
+        })
+    }
+}
+
+impl From<DataVersion> for v1::DataVersion {
+    fn from(version: DataVersion) -> Self {
+        Self {
+            ctime_seconds: version.ctime.seconds,
+            ctime_nanos: version.ctime.nanos,
+            mtime_seconds: version.mtime.seconds,
+            mtime_nanos: version.mtime.nanos,
+            size: version.size,
+        }
+    }
+}
+
+impl TryFrom<v1::DataVersion> for DataVersion {
+    type Error = Malformed;
+
+    fn try_from(version: v1::DataVersion) -> Result<Self, Malformed> {
+        let time = field::timestamp;
+        Ok(Self {
+            ctime: time("version.ctime_nanos", version.ctime_seconds, version.ctime_nanos)?,
+            mtime: time("version.mtime_nanos", version.mtime_seconds, version.mtime_nanos)?,
+            size: version.size,
+        })
     }
 }
 

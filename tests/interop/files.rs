@@ -34,8 +34,13 @@ async fn a_file_is_made_written_read_listed_and_removed() {
     let created = opened.entry.expect("an entry");
     assert_eq!(created.attr.expect("attributes").mode, 0o644, "the umask is applied");
 
-    let write =
-        Ask::Write(v1::Write { open: 1, offset: 0, data: "hello, node".into(), pages: false });
+    let write = Ask::Write(v1::Write {
+        open: 1,
+        offset: 0,
+        data: "hello, node".into(),
+        pages: false,
+        known: None,
+    });
     let Answer::Written(written) = stream.call(write, true).await else { panic!("not written") };
     assert_eq!((written.size, written.offset), (11, 0));
     assert_eq!(fs::read(daemon.tree().join("hello.txt")).unwrap(), b"hello, node");

@@ -251,7 +251,13 @@ fn through_export(lab: &Lab, caller: &Caller, op: &Op) -> Result {
         }
         Op::Write(slot, offset, data) => {
             let data = Bytes::copy_from_slice(data);
-            let write = Write { open: open_id(*slot as u64), offset: *offset, data, pages: false };
+            let write = Write {
+                open: open_id(*slot as u64),
+                offset: *offset,
+                data,
+                pages: false,
+                known: None,
+            };
             lab.call(caller, write).map(|written| Answer::Number(u64::from(written.size)))
         }
         Op::StatOpen(slot) => {

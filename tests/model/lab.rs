@@ -150,7 +150,10 @@ impl Lab {
 
     pub(crate) fn write(&self, id: u64, offset: u64, data: &[u8]) -> Result<Written, Errno> {
         let data = Bytes::copy_from_slice(data);
-        self.call(&Caller::root(), Write { open: open_id(id), offset, data, pages: false })
+        self.call(
+            &Caller::root(),
+            Write { open: open_id(id), offset, data, pages: false, known: None },
+        )
     }
 
     pub(crate) fn read(&self, id: u64, offset: u64, size: u32) -> Result<Bytes, Errno> {

@@ -58,7 +58,8 @@ fn a_file_that_was_open_is_opened_again_whatever_its_permissions_are_now() {
     let restarted = Restarted::of(&lab);
     let taken = restarted.open(&user(1001), &again).unwrap();
     assert_eq!(taken.proof, opened.proof);
-    let write = Write { open: open_id(1), offset: 0, data: (&b"on"[..]).into(), pages: false };
+    let write =
+        Write { open: open_id(1), offset: 0, data: (&b"on"[..]).into(), pages: false, known: None };
     restarted.export.call(&user(1001), write, &restarted.opens).unwrap();
     assert_eq!(std::fs::read(lab.path("f")).unwrap(), b"on");
 }

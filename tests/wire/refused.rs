@@ -166,7 +166,10 @@ fn numbers_beyond_their_range() {
     let data = vec![0; MAX_IO as usize + 1].into();
     names(
         "write.data",
-        around(Body::Write(v1::Write { open: 1, offset: 0, data, pages: false }), true),
+        around(
+            Body::Write(v1::Write { open: 1, offset: 0, data, pages: false, known: None }),
+            true,
+        ),
     );
     for limit in [0, 4_097] {
         let list = v1::ReadDir { open: 1, cookie: 0, limit, attributes: false };
@@ -240,7 +243,7 @@ fn greetings_that_say_nothing() {
 fn replies_of_a_broken_server() {
     use v1::reply::Body;
     let refused = |request_id, body| {
-        let reply = v1::Reply { request_id, verifier: 0, leases: 0, body };
+        let reply = v1::Reply { request_id, verifier: 0, leases: 0, version: None, body };
         ServerMessage::try_from(reply).expect_err("refused")
     };
     assert_eq!(refused(1, None), Undecodable::UnknownBody);
@@ -263,7 +266,8 @@ fn what_a_later_server_says_is_understood_as_far_as_possible() {
     use mfs::wire::{Failure, ProtocolCode};
     use v1::reply::Body;
     let result = |body| {
-        let reply = v1::Reply { request_id: 1, verifier: 0, leases: u32::MAX, body: Some(body) };
+        let (leases, body) = (u32::MAX, Some(body));
+        let reply = v1::Reply { request_id: 1, verifier: 0, leases, version: None, body };
         match ServerMessage::try_from(reply) {
             Ok(ServerMessage::Reply(reply)) => reply.result.expect_err("a failure"),
             other => panic!("not a reply: {other:?}"),

@@ -11,10 +11,11 @@ use mfs::types::op::{
     Write, Written,
 };
 use mfs::types::{
-    Access, AccessMode, Attr, Caller, Capabilities, Epoch, Errno, ExportId, FallocateMode, FileId,
-    FileKind, FileName, Incarnation, InodeNo, Leases, LockOwner, NodeId, NodeName, NodeNumber,
-    OpenFlags, OpenId, OpenProof, RenameFlags, RequestId, SeekWhence, Sequence, SessionId, SetAttr,
-    SetTime, SetXattrMode, Slot, StatFs, Timestamp, Verifier, XattrName,
+    Access, AccessMode, Attr, Caller, Capabilities, DataVersion, Epoch, Errno, ExportId,
+    FallocateMode, FileId, FileKind, FileName, Incarnation, InodeNo, Leases, LockOwner, NodeId,
+    NodeName, NodeNumber, OpenFlags, OpenId, OpenProof, RenameFlags, RequestId, SeekWhence,
+    Sequence, SessionId, SetAttr, SetTime, SetXattrMode, Slot, StatFs, Timestamp, Verifier,
+    XattrName,
 };
 use mfs::wire::{
     ClientMessage, Failure, Hello, Leased, MAX_IO, Origin, ProtocolCode, Purpose, Recall, Refusal,
@@ -135,6 +136,14 @@ fn range() -> impl Strategy<Value = LockRange> {
 
 fn timestamp() -> impl Strategy<Value = Timestamp> {
     (any::<i64>(), 0u32..1_000_000_000).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos })
+}
+
+fn version() -> impl Strategy<Value = DataVersion> {
+    (timestamp(), timestamp(), any::<u64>()).prop_map(|(ctime, mtime, size)| DataVersion {
+        ctime,
+        mtime,
+        size,
+    })
 }
 
 fn attr() -> impl Strategy<Value = Attr> {
@@ -302,8 +311,9 @@ fn on_open() -> impl Strategy<Value = Operation> {
     prop_oneof![
         (open(), any::<u64>(), 0..=MAX_IO, any::<bool>())
             .prop_map(|(open, offset, size, pages)| Read { open, offset, size, pages }.into()),
-        (open(), any::<u64>(), data(), any::<bool>())
-            .prop_map(|(open, offset, data, pages)| Write { open, offset, data, pages }.into()),
+        (open(), any::<u64>(), data(), any::<bool>(), option::of(version())).prop_map(
+            |(open, offset, data, pages, known)| Write { open, offset, data, pages, known }.into()
+        ),
         (open(), option::of(owner())).prop_map(|(open, owner)| Flush { open, owner }.into()),
         open().prop_map(|open| Release { open }.into()),
         (open(), any::<bool>()).prop_map(|(open, data_only)| Sync { open, data_only }.into()),
@@ -362,9 +372,13 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             .prop_map(|(entry, proof)| Outcome::Opened(Opened { entry, proof })),
         attr().prop_map(Outcome::Attr),
         target().prop_map(Outcome::Target),
-        data().prop_map(|data| Outcome::Data(ReadData { data })),
-        (any::<u32>(), any::<u64>())
-            .prop_map(|(size, offset)| Outcome::Written(Written { size, offset })),
+        (data(), option::of(version()))
+            .prop_map(|(data, version)| Outcome::Data(ReadData { data, version })),
+        (any::<u32>(), any::<u64>(), option::of(version()), option::of(target())).prop_map(
+            |(size, offset, version, apart)| {
+                Outcome::Written(Written { size, offset, version, apart })
+            }
+        ),
         listing().prop_map(Outcome::Listing),
         stat_fs().prop_map(Outcome::StatFs),
         data().prop_map(Outcome::Value),

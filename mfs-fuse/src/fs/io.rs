@@ -279,7 +279,7 @@ impl MountedFs {
         {
             return self.write_stored(asker, open, offset, &data, stored).await;
         }
-        let write = op::Write { open: open.open, offset, data, pages };
+        let write = op::Write { open: open.open, offset, data, pages, known: None };
         Ok(self.change_data(open, asker, write).await?.size)
     }
 
@@ -294,8 +294,9 @@ impl MountedFs {
     ) -> Result<u32, Errno> {
         for piece in stored {
             let from = offset + piece.start as u64;
+            let (open_id, data) = (open.open, data.slice(piece));
             let write =
-                op::Write { open: open.open, offset: from, data: data.slice(piece), pages: true };
+                op::Write { open: open_id, offset: from, data, pages: true, known: None };
             self.change_data(open, asker, write).await?;
         }
         u32::try_from(data.len()).map_err(|_| Errno::Inval)

@@ -368,7 +368,8 @@ mod tests {
         let get = Operation::from(GetAttr { file: file(b"a"), open: Some(OpenId::FIRST) });
         let told = Effects::of(&get, false).attributes;
         assert_eq!(told, Some(Told::Of(Subject::Open(OpenId::FIRST))));
-        let write = Write { open: OpenId::FIRST, offset: 0, data: Bytes::new(), pages: false };
+        let write =
+            Write { open: OpenId::FIRST, offset: 0, data: Bytes::new(), pages: false, known: None };
         let write = Operation::from(write);
         let changes = Effects::of(&write, false).changes;
         assert_eq!(changes[..], [(Subject::Open(OpenId::FIRST), CONTENTS)]);

@@ -348,11 +348,11 @@ impl Tree for FakeTree {
             Operation::Write(op) => {
                 find(op.open)?.data.lock().extend_from_slice(&op.data);
                 let size = u32::try_from(op.data.len()).unwrap_or(u32::MAX);
-                Outcome::Written(Written { size, offset: op.offset })
+                Outcome::Written(Written { size, offset: op.offset, ..Written::default() })
             }
             Operation::Read(op) => {
                 let _ = find(op.open)?;
-                Outcome::Data(ReadData { data: vec![7; op.size as usize].into() })
+                Outcome::Data(ReadData { data: vec![7; op.size as usize].into(), version: None })
             }
             Operation::SetLock(op) => {
                 let file = find(op.open)?;

@@ -221,7 +221,7 @@ impl Mount {
         self.call(lock(LockKind::Exclusive)).await.map_err(|e| ("lock", e))?;
         for block in 0..8 {
             let data = Bytes::from(vec![(round + block) as u8; 512]);
-            let write = Write { open, offset: 0, data, pages: false };
+            let write = Write { open, offset: 0, data, pages: false, known: None };
             let written = self.call(write).await.map_err(|e| ("write", e))?;
             if written.offset != block as u64 * 512 {
                 return Err(("write twice", Errno::Range));

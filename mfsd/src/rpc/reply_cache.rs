@@ -113,7 +113,14 @@ mod tests {
     use super::*;
 
     fn write() -> Operation {
-        Write { open: OpenId::FIRST, offset: 0, data: bytes::Bytes::new(), pages: false }.into()
+        Write {
+            open: OpenId::FIRST,
+            offset: 0,
+            data: bytes::Bytes::new(),
+            pages: false,
+            known: None,
+        }
+        .into()
     }
 
     fn begin(cache: &mut ReplyCache, slot: u32, sequence: u64) -> Result<Begun, Refusal> {

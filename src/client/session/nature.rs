@@ -163,9 +163,14 @@ mod tests {
 
     #[test]
     fn a_write_may_be_repeated_unless_it_appends() {
-        let write =
-            Write { open: OpenId::FIRST, offset: 0, data: Bytes::from_static(b"x"), pages: false }
-                .into();
+        let write = Write {
+            open: OpenId::FIRST,
+            offset: 0,
+            data: Bytes::from_static(b"x"),
+            pages: false,
+            known: None,
+        }
+        .into();
         assert!(may_repeat(&write, |_| false));
         assert!(!may_repeat(&write, |_| true));
     }

@@ -251,10 +251,14 @@ impl Server {
                 self.locks.retain(|(open, _)| *open != o.open);
                 Outcome::Done(())
             }
-            Operation::Read(_) => Outcome::Data(ReadData { data: Bytes::from_static(b"data") }),
-            Operation::Write(o) => {
-                Outcome::Written(Written { size: o.data.len() as u32, offset: o.offset })
+            Operation::Read(_) => {
+                Outcome::Data(ReadData { data: Bytes::from_static(b"data"), version: None })
             }
+            Operation::Write(o) => Outcome::Written(Written {
+                size: o.data.len() as u32,
+                offset: o.offset,
+                ..Written::default()
+            }),
             Operation::SetLock(SetLock { open, owner, kind, .. }) => {
                 if self.foreign_locks.contains(open) {
                     return Err(Errno::Again.into());

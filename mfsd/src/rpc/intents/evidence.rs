@@ -239,10 +239,14 @@ impl Evidence {
                 }
                 let appended = tree.bytes_of(file, *size, (end - size) as usize)?;
                 match data.find(&appended) {
-                    Match::Whole(at) => Verdict::Done(Outcome::Written(Written {
-                        size: data.length(),
-                        offset: size + at as u64,
-                    })),
+                    Match::Whole(at) => {
+                        let written = Written {
+                            size: data.length(),
+                            offset: size + at as u64,
+                            ..Written::default()
+                        };
+                        Verdict::Done(Outcome::Written(written))
+                    }
                     // The kill has cut the system call short. As it stands in nobody's answer, it goes.
                     Match::Begun(0) => {
                         tree.cut_off(file, *size)?;

@@ -205,7 +205,13 @@ fn appended(whose: &[u8], left: usize) -> (Fate, Vec<u8>) {
 #[test]
 fn what_a_kill_left_of_an_append_is_found_or_taken_back() {
     let whole = 1 << 20;
-    let written = |offset| Fate::Answered(Ok(Outcome::Written(Written { size: 1 << 20, offset })));
+    let written = |offset| {
+        Fate::Answered(Ok(Outcome::Written(Written {
+            size: 1 << 20,
+            offset,
+            ..Written::default()
+        })))
+    };
     let length = |(fate, bytes): (Fate, Vec<u8>)| (fate, bytes.len());
     assert_eq!(length(appended(b"", 0)), (Fate::New, 6));
     assert_eq!(length(appended(b"", whole)), (written(6), 6 + whole));
@@ -256,7 +262,7 @@ fn answers_come_back_as_they_were() {
     let root: Entry = FakeTree::default().root().unwrap();
     for answer in [
         done(),
-        Ok(Outcome::Written(Written { size: 1 << 20, offset: u64::MAX })),
+        Ok(Outcome::Written(Written { size: 1 << 20, offset: u64::MAX, ..Written::default() })),
         Ok(Outcome::Attr(root.attr.clone())),
         Ok(Outcome::Entry(root)),
         Err(Errno::NotEmpty.into()),

@@ -208,7 +208,7 @@ fn open(name: &'static [u8], open: u64) -> Open {
 }
 
 fn write(open: u64, data: &'static [u8]) -> Write {
-    Write { open: id(open), offset: 0, data: Bytes::from_static(data), pages: false }
+    Write { open: id(open), offset: 0, data: Bytes::from_static(data), pages: false, known: None }
 }
 
 fn lookup(name: &'static [u8]) -> Lookup {

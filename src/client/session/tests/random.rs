@@ -139,7 +139,13 @@ fn make(world: &mut World, callers: &mut Callers, step: Move) {
             if let Some(open) = nth(world, callers, n) {
                 callers.names += 1; // makes every write another one
                 let offset = u64::from(callers.names);
-                world.submit(Write { open, offset, data: Bytes::from_static(b"x"), pages: false });
+                world.submit(Write {
+                    open,
+                    offset,
+                    data: Bytes::from_static(b"x"),
+                    pages: false,
+                    known: None,
+                });
             }
         }
         Move::Read(n) => {

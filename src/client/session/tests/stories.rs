@@ -29,7 +29,7 @@ fn open(number: u64, flags: OpenFlags) -> Open {
 
 fn write(number: u64) -> Write {
     let open = OpenId::new(number).expect("not 0");
-    Write { open, offset: 0, data: Bytes::from_static(b"x"), pages: false }
+    Write { open, offset: 0, data: Bytes::from_static(b"x"), pages: false, known: None }
 }
 
 fn lock(number: u64, wait: bool) -> SetLock {
