@@ -25,6 +25,7 @@ use crate::types::{Caller, Capabilities, Errno, ExportId, FileId, NodeId};
 
 mod abilities;
 mod aftermath;
+mod apart;
 mod attr;
 mod awaited;
 mod execute;

@@ -1,5 +1,8 @@
 //! What an export must do and refuse, tried on real directories.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use super::*;
 use crate::types::op::{self, Create, GetAttr, Lookup, MakeDir, Read, ReadDir, Write};
 use crate::types::{Access, FileName, LockOwner, OpenFlags, OpenId};
@@ -230,4 +233,68 @@ fn what_was_looked_up_to_be_kept_can_be_opened_when_it_is_gone() {
         assert!(begin.elapsed() < Duration::from_secs(60), "it is kept for ever");
         std::thread::yield_now();
     }
+}
+
+/// Makes a file, open as `OpenId::FIRST`, as this caller.
+fn made_by(lab: &Lab, caller: &Caller, parent: FileId, file: &str) -> OpenFile {
+    let (access, flags, open) = (Access::ReadWrite, OpenFlags::empty(), OpenId::FIRST);
+    let create = Create { parent, name: name(file), open, mode: 0o644, access, flags };
+    lab.export.call(caller, create, &lab.opens).unwrap();
+    lab.opens.find(open).unwrap()
+}
+
+fn permit(path: &Path, bits: u32) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(bits);
+    std::fs::set_permissions(path, mode).unwrap();
+}
+
+#[test]
+fn what_is_kept_apart_is_beside_the_file_and_belongs_to_who_had_it_open() {
+    let lab = lab();
+    permit(lab.dir.path(), 0o777);
+    let user = Caller::user(1001, 1002, &[]);
+    let open = made_by(&lab, &user, lab.export.root().unwrap().file, "a");
+    std::fs::write(lab.dir.path().join("a.mfs-conflict-n1-1"), "older").unwrap();
+    let copy = open.write_apart("n1", None, 8, b"there").unwrap();
+    assert_eq!(copy, lab.dir.path().join("a.mfs-conflict-n1-2"));
+    assert_eq!(open.write_apart("n1", Some(&copy), 1, b"here").unwrap(), copy);
+    assert_eq!(std::fs::read(&copy).unwrap(), b"\0here\0\0\0there");
+    let stat = std::fs::metadata(&copy).unwrap();
+    let stat = (stat.uid(), stat.gid(), stat.mode() & 0o7777);
+    assert_eq!(stat, (1001, 1002, 0o600));
+    assert_eq!(std::fs::read(lab.dir.path().join("a")).unwrap(), b"");
+    std::fs::remove_file(&copy).unwrap();
+    let again = open.write_apart("n1", Some(&copy), 0, b"x").unwrap();
+    assert_eq!(std::fs::read(again).unwrap(), b"x", "one that was removed is made anew");
+}
+
+#[test]
+fn what_is_kept_apart_of_a_removed_file_is_where_it_was() {
+    let lab = lab();
+    let open = made_by(&lab, &Caller::root(), lab.export.root().unwrap().file, "a");
+    std::fs::remove_file(lab.dir.path().join("a")).unwrap();
+    let copy = open.write_apart("n1", None, 0, b"x").unwrap();
+    assert_eq!(copy, lab.dir.path().join("a.mfs-conflict-n1-1"));
+}
+
+#[test]
+fn what_may_not_be_beside_its_file_is_kept_at_the_root() {
+    let lab = lab();
+    let user = Caller::user(1001, 1002, &[]);
+    let parent = MakeDir { parent: lab.export.root().unwrap().file, name: name("d"), mode: 0o777 };
+    let parent = lab.export.call(&Caller::root(), parent, &lab.opens).unwrap();
+    permit(&lab.dir.path().join("d"), 0o777);
+    let open = made_by(&lab, &user, parent.file, "a");
+    permit(&lab.dir.path().join("d"), 0o755);
+    let copy = open.write_apart("n1", None, 0, b"x").unwrap();
+    let lost = lab.dir.path().join(".mfs-conflicts");
+    assert_eq!(copy, lost.join("a.mfs-conflict-n1-1"));
+    assert_eq!(std::fs::metadata(&copy).unwrap().uid(), 1001);
+    assert_eq!(
+        std::fs::metadata(lost).unwrap().mode() & 0o7777,
+        0o711,
+        "its names are root's to see"
+    );
+    let again = open.write_apart("n1", Some(&copy), 1, b"y").unwrap();
+    assert_eq!((std::fs::read(&again).unwrap(), again), (b"xy".to_vec(), copy));
 }
