@@ -159,6 +159,9 @@ metrics! {
     /// Leases that sessions gave back, counted by file.
     SERVER_LEASES_RETURNED: Counter = "mfs_server_leases_returned_total",
         Counter, Count, Experimental, Daemon;
+    /// Conflict copies begun: files that others had changed before a client that was away wrote back what it had stored.
+    SERVER_CONFLICT_COPIES: Counter = "mfs_server_conflict_copies_total",
+        Counter, Count, Experimental, Daemon;
     /// Sessions ended because they did not give back what they were asked for.
     SERVER_RECALLS_UNANSWERED: Counter = "mfs_server_recalls_unanswered_total",
         Counter, Count, Experimental, Daemon;
@@ -195,6 +198,9 @@ metrics! {
     /// Opens whose reads and writes the kernel does on the local file itself (dfsa=1, Linux 6.9 or later).
     MOUNT_PASSTHROUGH_OPENS: Counter = "mfs_mount_passthrough_opens_total",
         Counter, Count, Stable, Mount;
+    /// Pieces of files that were stored through mappings here and are in conflict copies, as others had changed the file.
+    MOUNT_WRITES_APART: Counter = "mfs_mount_writes_apart_total",
+        Counter, Count, Experimental, Mount;
     /// Files and directories open through the mount.
     MOUNT_OPENS: Gauge = "mfs_mount_opens",
         Gauge, Count, Stable, Mount;

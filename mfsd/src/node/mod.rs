@@ -240,6 +240,13 @@ impl Node {
         known.is_some_and(|known| self.config.trusts_root_of(&known.name, self.settings.trust_root))
     }
 
+    /// What a node is called in the signed register.
+    pub(crate) fn name_of(&self, node: NodeId) -> Option<String> {
+        let credentials = self.credentials();
+        let known = credentials.identity().trust().register().nodes.get(&node);
+        known.map(|known| known.name.to_string())
+    }
+
     /// Whether peers may come without TLS.
     pub(crate) fn is_plaintext(&self) -> bool {
         self.config.transport == Transport::Plaintext

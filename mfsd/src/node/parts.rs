@@ -106,8 +106,11 @@ pub(super) fn files(
         intents: Some(runtime.join(INTENTS)),
     };
     let tree = ExportTree::new(export, Pool::new(Pool::USUAL_THREADS), DESCRIPTORS_PER_PEER);
+    let names = node.clone();
     let trust = move |peer: &_| node.upgrade().is_some_and(|node| node.trusts_root_of(peer));
-    FilesService::new(settings, tree, Box::new(trust))
+    let files = FilesService::new(settings, tree, Box::new(trust));
+    files.call_nodes(Box::new(move |id| names.upgrade()?.name_of(id)));
+    files
 }
 
 impl Node {

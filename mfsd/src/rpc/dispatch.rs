@@ -3,15 +3,18 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use mfs::clock;
 use mfs::failpoint::{self, Point};
+use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
 use mfs::types::op::{Create, LockKind, Open, Operation, Outcome, SetLock};
-use mfs::types::{Caller, Epoch, Errno, InodeNo, Leases, OpenId, RequestId, Slot, Verifier};
+use mfs::types::{
+    Caller, Epoch, Errno, InodeNo, Leases, NodeId, OpenId, RequestId, Slot, Verifier,
+};
 use mfs::wire::{Failure, ProtocolCode, Refusal, Request};
 
 use super::coherence::{Asked, Asker, ChangeHold, Coherence};
@@ -28,6 +31,9 @@ use super::run::{Answer, Responder, Run};
 use super::session::{Ended, Session};
 use super::tree::{Opens, Tree};
 
+/// Says what a node is called.
+pub(super) type NamesOf = Box<dyn Fn(NodeId) -> Option<String> + Send + Sync>;
+
 /// Executes the requests of all sessions.
 pub(super) struct Dispatch<T: Tree> {
     pub(super) tree: T,
@@ -38,6 +44,10 @@ pub(super) struct Dispatch<T: Tree> {
     pub(super) neighbours: Arc<Neighbours>,
     pub(super) locks: LockWaiters,
     pub(super) once: Once,
+    /// Held while a conflict copy is written.
+    pub(super) parting: Mutex<()>,
+    /// What the nodes are called.
+    pub(super) names: OnceLock<NamesOf>,
     /// All locks are going to be tried: asking once more changes nothing.
     pub(super) sweeping: AtomicBool,
 }
@@ -195,6 +205,12 @@ impl<T: Tree> Dispatch<T> {
                 Err(Failure::File(Errno::Io))
             }
         }
+    }
+
+    /// What people call a node.
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        let name = self.names.get().and_then(|names| names(node));
+        name.unwrap_or_else(|| node.short())
     }
 
     /// A lock on `ino` may have been released: those who wait for one try again.
@@ -409,7 +425,7 @@ impl<T: Tree> Job<T> {
             dispatch.end_telling(telling, session, own, &effects, guarded, &mut answer)
         });
         let kept = filling.zip(own).map_or(Leases::empty(), |(filling, own)| {
-            Dispatch::end_filling(filling, session, own, &answer)
+            dispatch.end_filling(filling, session, own, &mut answer)
         });
         drop(guarding);
         (answer, told | kept)
@@ -432,7 +448,10 @@ impl<T: Tree> Job<T> {
             Ok(opens) => opens,
             Err(failure) => return Answered::Now(Err(failure)),
         };
-        let execute = |operation| dispatch.execute(caller, operation, &opens);
+        let execute = |operation| {
+            let plainly = |operation| dispatch.execute(caller, operation, &opens);
+            dispatch.execute_for_writers(&self.session, &self.effects(), operation, plainly)
+        };
         match self.named {
             None => Answered::Now(execute(operation)),
             Some(named) => {

@@ -1,6 +1,6 @@
 //! The export of the node as the file service serves it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use mfs::export::{
 use mfs::telemetry::metrics as m;
 use mfs::types::op::{Create, Entry, Open, Opened, Operation, Outcome};
 use mfs::types::{
-    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId, OpenProof,
+    Access, Attr, Caller, DataVersion, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId,
+    OpenProof,
 };
 
 use super::tree::{Guard, Opens, Tree};
@@ -167,6 +168,20 @@ impl Tree for ExportTree {
 
     fn size_of(open: &OpenFile) -> Result<u64, Errno> {
         open.attr().map(|attr| attr.size)
+    }
+
+    fn version_of(open: &OpenFile) -> Result<DataVersion, Errno> {
+        open.version()
+    }
+
+    fn write_apart(
+        open: &OpenFile,
+        by: &str,
+        copy: Option<&Path>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<PathBuf, Errno> {
+        open.write_apart(by, copy, offset, data)
     }
 
     fn entry_of_name(&self, parent: &FileId, name: &FileName) -> Result<Option<Entry>, Errno> {

@@ -1,7 +1,7 @@
 //! A tree for the tests of the service: flat, in memory, and able to be slow, to panic and to count.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -12,8 +12,8 @@ use mfs::types::op::{
     Create, DirEntry, Entry, Listing, LockKind, Open, Opened, Operation, Outcome, ReadData, Written,
 };
 use mfs::types::{
-    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, LockOwner, NodeId, OpenId,
-    OpenProof, Timestamp,
+    Access, Attr, Caller, DataVersion, Errno, FileId, FileKind, FileName, InodeNo, LockOwner,
+    NodeId, OpenId, OpenProof, Timestamp,
 };
 
 use super::tree::{Guard, Opens, Tree};
@@ -45,6 +45,8 @@ pub(crate) struct FakeFile {
     mode: Arc<AtomicUsize>,
     name: Bytes,
     data: Arc<Mutex<Vec<u8>>>,
+    /// What was written into its conflict copy.
+    apart: Arc<Mutex<Vec<u8>>>,
     lock: Arc<Mutex<Option<LockOwner>>>,
     guards: Arc<AtomicUsize>,
 }
@@ -173,7 +175,16 @@ impl FakeTree {
                 let mode = Arc::new(AtomicUsize::new(0o644));
                 let (id, data, lock) = (id.clone(), Arc::default(), Arc::default());
                 let guards = Arc::default();
-                let file = FakeFile { id, ino, mode, name: name.clone(), data, lock, guards };
+                let file = FakeFile {
+                    id,
+                    ino,
+                    mode,
+                    name: name.clone(),
+                    data,
+                    apart: Arc::default(),
+                    lock,
+                    guards,
+                };
                 files.insert(name.clone(), file.clone());
                 file
             }
@@ -394,6 +405,24 @@ impl Tree for FakeTree {
 
     fn size_of(open: &FakeFile) -> Result<u64, Errno> {
         Ok(open.data.lock().len() as u64)
+    }
+
+    /// Each write appends.
+    fn version_of(open: &FakeFile) -> Result<DataVersion, Errno> {
+        let size = open.data.lock().len() as u64;
+        let time = Timestamp { seconds: size.cast_signed(), nanos: 0 };
+        Ok(DataVersion { ctime: time, mtime: time, size })
+    }
+
+    fn write_apart(
+        open: &FakeFile,
+        by: &str,
+        copy: Option<&Path>,
+        _offset: u64,
+        data: &[u8],
+    ) -> Result<PathBuf, Errno> {
+        open.apart.lock().extend_from_slice(data);
+        Ok(copy.map_or_else(|| format!("/apart-{by}").into(), Path::to_owned))
     }
 
     fn entry_of_name(&self, _parent: &FileId, name: &FileName) -> Result<Option<Entry>, Errno> {

@@ -3,14 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mfs::clock;
 use mfs::failpoint::{self, Point};
 use mfs::lease::Terms;
+use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
 use mfs::types::op::Entry;
 use mfs::types::{Errno, NodeId, NodeName, NodeNumber};
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::coherence::Coherence;
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, NamesOf};
 use super::instance::Instance;
 use super::intents::Intents;
 use super::ledger::{self, Ledger};
@@ -117,6 +118,8 @@ impl<T: Tree> FilesService<T> {
                 neighbours: Arc::default(),
                 locks: LockWaiters::default(),
                 once: Once::new(intents),
+                parting: Mutex::default(),
+                names: OnceLock::new(),
                 sweeping: AtomicBool::new(false),
             }),
             stop: CancellationToken::new(),
@@ -134,6 +137,11 @@ impl<T: Tree> FilesService<T> {
             }
         }));
         service
+    }
+
+    /// Says what nodes are called; once.
+    pub(crate) fn call_nodes(&self, names: NamesOf) {
+        let _ = self.dispatch.names.set(names);
     }
 
     /// The service as the transport takes it.
@@ -159,6 +167,7 @@ impl<T: Tree> FilesService<T> {
                 _ = ticks.tick() => self.tick(),
                 _ = rests.tick() => {
                     self.dispatch.review_beside();
+                    self.dispatch.review_writers();
                     self.dispatch.tree.rest(Arc::<Coherence>::clone(&self.dispatch.coherence));
                 }
                 () = &mut grace, if in_grace => {
@@ -317,6 +326,7 @@ impl<T: Tree> FilesService<T> {
     /// A client has said goodbye: it uses nothing any more.
     pub(super) fn farewell(&self, session: &Session<T>) {
         self.dispatch.coherence.left(session.id);
+        self.dispatch.coherence.writers.left(&session.owner);
         if session.remembers.load(Ordering::Acquire) {
             let (ledger, client) = (Arc::clone(&self.ledger), ledger::name_of(&session.owner));
             self.dispatch.tree.spawn(Box::new(move || ledger.remove(client)));

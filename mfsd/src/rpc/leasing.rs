@@ -5,9 +5,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use mfs::clock::since_boot;
 use mfs::lease::{ChangeId, Touch};
 use mfs::types::op::{Listing, Open, Operation, Outcome};
-use mfs::types::{Access, Caller, FileId, FileKind, InodeNo, Leases, OpenFlags, OpenId};
+use mfs::types::{
+    Access, Caller, DataVersion, FileId, FileKind, InodeNo, Leases, OpenFlags, OpenId,
+};
 
 use super::coherence::{ChangeHold, Coherence, GuardHold, ReadingHold};
 use super::dispatch::Dispatch;
@@ -29,6 +32,8 @@ pub(super) struct WriteIntent<T: Tree> {
 pub(super) struct Filling<'a, T: Tree> {
     reading: ReadingHold<'a>,
     ino: InodeNo,
+    /// What it is, or was before the session changed it itself.
+    version: Option<DataVersion>,
     /// Local changes of it are noticed as long as this is kept, or it is leased.
     watched: T::Watched,
 }
@@ -124,22 +129,28 @@ impl<T: Tree> Dispatch<T> {
         let watched = self.tree.watch(&[(&file, Some(FileKind::Regular))]);
         // After that: who opens it from now on is noticed.
         self.look_beside(ino, &file);
-        Some(Filling { reading, ino, watched })
+        let version = session.opens.lock().find(open).and_then(|open| T::version_of(&open).ok());
+        Some(Filling { reading, ino, version, watched })
     }
 
     /// Ends a fill with its answer: what of the data may be kept.
     pub(super) fn end_filling(
+        &self,
         filling: Filling<'_, T>,
         session: &Session<T>,
         fill: ChangeId,
-        answer: &Answer,
+        answer: &mut Answer,
     ) -> Leases {
-        let Filling { reading, ino, watched } = filling;
-        if answer.is_err() {
-            return Leases::empty();
-        }
+        let Filling { reading, ino, version, watched } = filling;
+        let Ok(Outcome::Data(read)) = answer else { return Leases::empty() };
         let granted =
             reading.grant_data(session.id, fill, ino, || session.opens.lock().writes(ino));
+        if let Some(version) = version.filter(|_| granted.contains(Leases::DATA_WRITE)) {
+            let writer = (session.owner, session.id);
+            self.coherence.writers.granted(since_boot(), writer, ino, version);
+            read.version = Some(version);
+        }
+        // After that: its local changes are noticed as those of a file that has a writer.
         drop(watched);
         granted
     }
@@ -306,6 +317,7 @@ impl<T: Tree> Dispatch<T> {
         let mut used = Vec::new();
         self.coherence.notice(|| {
             let mut changes = self.tree.local_changes();
+            self.coherence.writers.note(&changes);
             used = std::mem::take(&mut changes.used);
             changes
         });

@@ -13,6 +13,9 @@
 //!   Intents::inner                                       (a leaf)
 //!   Ledger::names                                        (a leaf; files are written under it)
 //!   LockWaiters::queues                                  (never with any other)
+//!   Dispatch::parting                                    (while a conflict copy is written)
+//!   Writers' turns, one for each file                    (while what was stored into pages is written)
+//!     Writers::files                                     (a leaf)
 //!   Coherence::noticing                                  (what was admitted may run under it)
 //!     Coherence::inner                                   (a leaf)
 
@@ -46,6 +49,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod write_back;
+mod writers;
 
 pub(crate) use export_tree::ExportTree;
 pub(crate) use files::{FilesService, FilesSettings};

@@ -167,7 +167,7 @@ impl<T: Tree> Conversation<T> {
                 Next::Go
             }
             Ok(ClientMessage::Return(lease)) => {
-                coherence.returned(session.id, lease);
+                self.service.dispatch.returned(session.id, lease);
                 Next::Go
             }
             Ok(ClientMessage::Goodbye) => {

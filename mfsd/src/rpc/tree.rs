@@ -1,13 +1,14 @@
 //! What the file service needs of the tree it serves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mfs::export::{Interest, LocalChanges, LocalUse, LockRecord, OnWriters};
 use mfs::types::op::{Create, Entry, Open, Opened, Operation, Outcome};
 use mfs::types::{
-    Access, Attr, Caller, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId, OpenProof,
+    Access, Attr, Caller, DataVersion, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId,
+    OpenProof,
 };
 
 /// Keeps local processes from writing a file until it is dropped, which does not block.
@@ -122,6 +123,19 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
 
     /// How long an open file is.
     fn size_of(open: &Self::Open) -> Result<u64, Errno>;
+
+    /// Which data an open file has.
+    fn version_of(open: &Self::Open) -> Result<DataVersion, Errno>;
+
+    /// Writes bytes that are not to go into an open file into its conflict copy: into `copy`, if it is still
+    /// there, else into a new one named after `by`. Says where that is.
+    fn write_apart(
+        open: &Self::Open,
+        by: &str,
+        copy: Option<&Path>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<PathBuf, Errno>;
 
     /// The file that has a name, if there is one. Whoever asks: as all that follows, it is for finding out
     /// what the daemon before this one did.

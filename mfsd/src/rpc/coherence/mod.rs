@@ -11,6 +11,7 @@
 //!   Coherence::noticing
 //!     Coherence::inner
 //!       Session::opens        (a leaf)
+//!       Writers::files        (a leaf)
 
 mod growth;
 mod guards;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use mfs::clock;
 use mfs::export::{Changed, Interest, LocalChanges};
 use mfs::lease::{
-    Action, ChangeId, Event, Grace, Grantor, Growth, Lengths, RecallId, Terms, Touch,
+    Action, ChangeId, Event, Grace, Grantor, Growth, Held, Lengths, RecallId, Terms, Touch,
 };
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
@@ -39,12 +40,15 @@ pub(super) use self::holds::{ChangeHold, ReadingHold};
 pub(super) use self::picture::{Holding, Pending};
 use super::run::{Outbox, Outgoing, Permits};
 use super::tree::Guard;
+use super::writers::Writers;
 
 /// All leases on the tree, and the changes that wait for them.
 pub(super) struct Coherence {
     /// Held from reading local changes until the grantor knows them.
     noticing: Mutex<()>,
     inner: Mutex<Inner>,
+    /// Who may have stored into pages of which file what is not written.
+    pub(super) writers: Writers,
 }
 
 struct Inner {
@@ -123,6 +127,7 @@ impl Coherence {
                 cut: Vec::new(),
                 guards: Guards::default(),
             }),
+            writers: Writers::default(),
         })
     }
 
@@ -163,6 +168,13 @@ impl Coherence {
             return self.tell(|lengths| lengths.seen(session, lease.recall));
         }
         self.step(Event::Returned(session, lease.recall, lease.files));
+    }
+
+    /// Whether a session holds the lease to store into pages of a file.
+    pub(super) fn may_store(&self, session: SessionId, ino: InodeNo) -> bool {
+        let holders = self.inner.lock().grantor.holders_of(ino);
+        let may = |held: &Held| held.session == session && held.leases.contains(Leases::DATA_WRITE);
+        holders.iter().any(may)
     }
 
     /// A session has ended by its client's own word: it uses nothing any more.
@@ -242,12 +254,14 @@ impl Coherence {
 impl Interest for Coherence {
     fn in_file(&self, ino: InodeNo) -> bool {
         let inner = self.inner.lock();
-        !inner.grantor.holders_of(ino).is_empty() || inner.lengths.concern(ino, None)
+        !inner.grantor.holders_of(ino).is_empty()
+            || inner.lengths.concern(ino, None)
+            || self.writers.concern(ino)
     }
 
     fn in_anything(&self) -> bool {
         let inner = self.inner.lock();
-        !inner.grantor.is_empty() || !inner.lengths.is_empty()
+        !inner.grantor.is_empty() || !inner.lengths.is_empty() || !self.writers.is_empty()
     }
 }
 

@@ -31,6 +31,7 @@ use crate::peer::{Origin, Peer};
 
 mod handles;
 mod leases;
+mod write_back;
 
 /// A running service and the way to dial it.
 struct Daemon {
