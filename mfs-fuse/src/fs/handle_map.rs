@@ -219,6 +219,17 @@ impl HandleMap {
         })
     }
 
+    /// The opens of a node's file for writing.
+    pub fn writers_of(&self, node: NodeId, home: InodeNo) -> Vec<Fh> {
+        let writes = |handle: &Handle| {
+            let open = handle.as_open();
+            open.is_some_and(|o| (o.node, o.home) == (node, home) && o.access.writes())
+        };
+        let inner = self.inner.lock();
+        let all = inner.handles.iter();
+        all.filter(|(_, (handle, _))| writes(handle)).map(|(fh, _)| *fh).collect()
+    }
+
     /// Attributes of a directory that is open here alone, from when it was opened.
     pub fn listed(&self, ino: InodeNo) -> Option<Attr> {
         let inner = self.inner.lock();

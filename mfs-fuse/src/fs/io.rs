@@ -25,9 +25,6 @@ const LISTING_STRETCH: u32 = 1_024;
 /// How often pages are read again that came without a lease: some seconds.
 const MOST_FILLS: u32 = 2_000;
 
-/// What an error brings.
-static NOTHING: Bytes = Bytes::new();
-
 /// Most entries offered to the kernel at once: more than fit into its buffer are copied in vain.
 const PAGE: usize = 512;
 
@@ -244,11 +241,11 @@ impl MountedFs {
                 Ok(_) => answer.leases,
                 Err(_) => Leases::DATA_ONCE,
             };
-            let data = answer.result.as_ref().map_or(&NOTHING, |read| &read.data);
-            match filling.end(leases, data) {
+            let came = answer.result.as_ref().ok();
+            match filling.end(leases, came) {
                 Ok(()) => {
-                    if let Some(stamp) = stamp {
-                        cache.note_data(since_boot(), stamp, open.home, read.offset, data);
+                    if let (Some(stamp), Some(came)) = (stamp, came) {
+                        cache.note_data(since_boot(), stamp, open.home, read.offset, &came.data);
                         self.cache.trim();
                     }
                     return answer.result;
@@ -274,32 +271,13 @@ impl MountedFs {
     ) -> Result<u32, Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
-        if pages
-            && let Some(stored) = self.cache.pages.stored((open.node, open.home), offset, &data)
-        {
-            return self.write_stored(asker, open, offset, &data, stored).await;
+        if pages {
+            return self.write_back(asker, open, offset, &data).await;
         }
         let write = op::Write { open: open.open, offset, data, pages, known: None };
-        Ok(self.change_data(open, asker, write).await?.size)
-    }
-
-    /// Writes back of a piece what programs have stored here.
-    async fn write_stored(
-        &self,
-        asker: Asker,
-        open: &OpenFile,
-        offset: u64,
-        data: &Bytes,
-        stored: Vec<std::ops::Range<usize>>,
-    ) -> Result<u32, Errno> {
-        for piece in stored {
-            let from = offset + piece.start as u64;
-            let (open_id, data) = (open.open, data.slice(piece));
-            let write =
-                op::Write { open: open_id, offset: from, data, pages: true, known: None };
-            self.change_data(open, asker, write).await?;
-        }
-        u32::try_from(data.len()).map_err(|_| Errno::Inval)
+        let written = self.change_data(open, asker, write).await?;
+        self.cache.pages.wrote((open.node, open.home), written.version);
+        Ok(written.size)
     }
 
     /// One descriptor of an open was closed.
@@ -316,12 +294,14 @@ impl MountedFs {
         let open = any.as_deref().and_then(Handle::as_open).unwrap_or(open);
         open.bring_home(asker).await?;
         let flush = op::Flush { open: open.open, owner: Some(owner) };
-        open.backing.call(&open.origin(asker), flush).await
+        open.backing.call(&open.origin(asker), flush).await?;
+        self.conflicts.tell(fh)
     }
 
     /// The last descriptor was closed: the open is no more, though its home is told only by `release`. At
     /// once, since close(2) does not wait for it and the next request may depend on it.
     pub fn let_go(&self, fh: Fh) -> Option<Leaving> {
+        self.conflicts.forget(fh);
         self.handles.remove(fh)
     }
 
@@ -344,7 +324,8 @@ impl MountedFs {
         // A synthetic directory has nothing to write.
         let Some(open) = handle.as_open() else { return Ok(()) };
         open.bring_home(asker).await?;
-        open.backing.call(&open.origin(asker), op::Sync { open: open.open, data_only }).await
+        open.backing.call(&open.origin(asker), op::Sync { open: open.open, data_only }).await?;
+        self.conflicts.tell(fh)
     }
 
     /// Allocates or frees space.
@@ -403,7 +384,7 @@ impl MountedFs {
     }
 
     /// Does what changes the data of an open file.
-    async fn change_data<C: Call>(
+    pub(super) async fn change_data<C: Call>(
         &self,
         open: &OpenFile,
         asker: Asker,

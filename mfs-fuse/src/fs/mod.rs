@@ -4,9 +4,8 @@
 //! about a file comes from its home node, or from what is remembered while the home grants a lease on it.
 //!
 //! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots`, the locks of `cache`, the tables of
-//! `Selections`, `Misses::by_thread`, `Moves::found` and `Forgotten::files`,
-//! and `Growing::open` are leaves; no two of them are held together, and none
-//! across an `.await`.
+//! `Selections`, `Misses::by_thread`, `Moves::found`, `Forgotten::files`, `Growing::open` and
+//! `Conflicts::untold` are leaves; no two of them are held together, and none across an `.await`.
 
 mod attributes;
 pub mod backing;
@@ -31,6 +30,7 @@ pub mod remote;
 mod removed;
 mod root;
 pub mod selection;
+mod write_back;
 
 use std::sync::Arc;
 
@@ -52,6 +52,7 @@ use self::moved::Moves;
 use self::nodes::Nodes;
 use self::process::Asker;
 use self::selection::Selections;
+use self::write_back::Conflicts;
 
 /// A mounted cluster.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ pub struct MountedFs {
     pub cache: Arc<Cache>,
     inodes: InodeMap,
     handles: Arc<HandleMap>,
+    conflicts: Conflicts,
     selections: Selections,
     misses: Misses,
     forgotten: Forgotten,
@@ -123,6 +125,7 @@ impl MountedFs {
             cache,
             inodes: InodeMap::new(),
             handles,
+            conflicts: Conflicts::default(),
             selections: Selections::default(),
             misses: Misses::default(),
             forgotten: Forgotten::default(),

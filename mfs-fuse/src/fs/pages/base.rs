@@ -6,12 +6,23 @@
 //! and others, "TreadMarks", USENIX 1994, call it twin and diff.)
 
 use bytes::Bytes;
+use mfs::types::DataVersion;
 
 /// The unit in which it is kept; no page of a kernel is smaller.
 pub(super) const PAGE: usize = 4096;
 
 /// Some bytes of a piece of data.
 pub(super) type Piece = std::ops::Range<usize>;
+
+/// Some bytes that programs have stored here, and what is known of the file that they were stored into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Where they are in the data.
+    pub piece: std::ops::Range<usize>,
+    /// The latest version that was known under the lease; `None` if there was none, so that what the pages
+    /// were before tells.
+    pub known: Option<DataVersion>,
+}
 
 /// The bytes that one READ brought, and what of them was written back since.
 #[derive(Debug)]
@@ -46,6 +57,16 @@ impl Base {
             None => self.written.push((at, page)),
         }
         pieces
+    }
+}
+
+/// Adds what was stored behind the others; one piece with the last if it goes on where that ends.
+pub(super) fn add(all: &mut Vec<Stored>, stored: Stored) {
+    let goes_on =
+        |last: &&mut Stored| last.piece.end == stored.piece.start && last.known == stored.known;
+    match all.last_mut().filter(goes_on) {
+        Some(last) => last.piece.end = stored.piece.end,
+        None => all.push(stored),
     }
 }
 

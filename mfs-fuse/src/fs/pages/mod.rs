@@ -26,10 +26,11 @@ use bytes::Bytes;
 use mfs::client::Returns;
 use mfs::clock::since_boot;
 use mfs::sync::Mutex;
-use mfs::types::{InodeNo, Leases, NodeId};
+use mfs::types::op::ReadData;
+use mfs::types::{DataVersion, InodeNo, Leases, NodeId};
 use tokio::sync::Semaphore;
 
-use self::base::Piece;
+pub use self::base::Stored;
 use self::file::{FilePages, Fill, Range, Start, Step};
 
 /// How many READs of one node's files wait for a lease at a time; those of files that are leased need not
@@ -38,6 +39,9 @@ const MOST_WAITING: usize = 16;
 
 /// How often it is looked whether leases have run out; less than what clients stop short of their term.
 pub const LOOK: Duration = Duration::from_millis(250);
+
+/// What an error brings.
+static NOTHING: Bytes = Bytes::new();
 
 /// The kernel's page cache.
 pub trait PageCache: Send + Sync + std::fmt::Debug {
@@ -232,10 +236,21 @@ impl Pages {
         lost.into_iter().for_each(|key| self.work(key));
     }
 
-    /// What of a piece of the file that the kernel writes back was stored here, as ranges of `data`;
-    /// `None` if the file is leased, and all of it counts.
-    pub fn stored(&self, key: Key, offset: u64, data: &Bytes) -> Option<Vec<Piece>> {
-        self.files.lock().get_mut(&key)?.stored(offset, data)
+    /// What of a piece of the file that the kernel writes back was stored here.
+    pub fn stored(&self, key: Key, offset: u64, data: &Bytes) -> Vec<Stored> {
+        match self.files.lock().get_mut(&key) {
+            Some(file) => file.stored(offset, data),
+            None => vec![Stored { piece: 0..data.len(), known: None }],
+        }
+    }
+
+    /// A write of this client has made this version, and nobody else any since its lease.
+    pub fn wrote(&self, key: Key, version: Option<DataVersion>) {
+        if version.is_some()
+            && let Some(file) = self.files.lock().get_mut(&key)
+        {
+            file.knows(version);
+        }
     }
 
     /// Waits until what was read without a lease by now has been dropped, with what was stored there
@@ -318,10 +333,12 @@ impl Pages {
         }
     }
 
-    fn end(self: &Arc<Self>, filling: &Filling, leases: Leases, data: &Bytes) {
+    fn end(self: &Arc<Self>, filling: &Filling, leases: Leases, read: Option<&ReadData>) {
         let mut files = self.files.lock();
         let Entry::Occupied(mut file) = files.entry(filling.key) else { return };
+        let data = read.map_or(&NOTHING, |read| &read.data);
         let works = file.get_mut().end(since_boot(), &filling.fill, leases, data);
+        file.get_mut().knows(read.and_then(|read| read.version));
         self.note_kept(file.get_mut());
         if !works && file.get().is_idle() {
             file.remove();
@@ -344,9 +361,9 @@ fn apart(work: impl FnOnce() + Send + 'static) {
 // === impl Filling ===
 
 impl Filling {
-    /// Ends it with the leases that the answer granted and the data that came. To be called before the kernel is answered. Gives it
+    /// Ends it with the leases that the answer granted and what came. To be called before the kernel is answered. Gives it
     /// back if its data must not be used: it was answered as under a lease that has been returned since.
-    pub fn end(mut self, leases: Leases, data: &Bytes) -> Result<(), Self> {
+    pub fn end(mut self, leases: Leases, read: Option<&ReadData>) -> Result<(), Self> {
         if !leases.intersects(Leases::DATA | Leases::DATA_ONCE) {
             let files = self.pages.files.lock();
             if files.get(&self.key).is_some_and(|file| file.is_unprotected(&self.fill)) {
@@ -356,7 +373,7 @@ impl Filling {
         }
         self.ended = true;
         let pages = Arc::clone(&self.pages);
-        pages.end(&self, leases & Leases::DATA, data);
+        pages.end(&self, leases & Leases::DATA, read);
         Ok(())
     }
 }
@@ -365,7 +382,7 @@ impl Drop for Filling {
     fn drop(&mut self) {
         if !self.ended {
             let pages = Arc::clone(&self.pages);
-            pages.end(self, Leases::empty(), &Bytes::new());
+            pages.end(self, Leases::empty(), None);
         }
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mfs::client::Returns;
-use mfs::types::{InodeNo, Leases};
+use mfs::types::{DataVersion, InodeNo, Leases};
 use tokio::sync::oneshot;
 
-use super::base::{Base, PAGE, Piece};
+use super::base::{Base, PAGE, Stored, add};
 
 /// Bytes of a file.
 pub(super) type Range = std::ops::Range<u64>;
@@ -49,6 +49,8 @@ pub(super) struct FilePages {
     held: Leases,
     /// When the last lease was granted.
     granted_at: Duration,
+    /// The latest version that is known under the lease to store, until what was stored under it is written.
+    version: Option<DataVersion>,
     /// How often everything was lost.
     losses: u64,
     /// The opens through which it was read to be kept.
@@ -118,6 +120,7 @@ impl Default for FilePages {
             numbers: Vec::new(),
             held: Leases::empty(),
             granted_at: Duration::ZERO,
+            version: None,
             losses: 0,
             opens: 0,
             fills: BTreeSet::new(),
@@ -171,10 +174,9 @@ impl FilePages {
     }
 
     /// What programs have stored here of a piece of the file that the kernel writes back, as ranges of
-    /// `data`. `None`: it is under a lease, and all of it is what the file is to be.
-    pub(super) fn stored(&mut self, offset: u64, data: &Bytes) -> Option<Vec<Piece>> {
+    /// `data`.
+    pub(super) fn stored(&mut self, offset: u64, data: &Bytes) -> Vec<Stored> {
         let mut stored = Vec::new();
-        let mut knows = false;
         for start in (0..data.len()).step_by(PAGE) {
             let page = data.slice(start..data.len().min(start + PAGE));
             let at = offset + start as u64;
@@ -182,14 +184,28 @@ impl FilePages {
             let stale = self.dropping.iter_mut().chain(&mut self.stale);
             match stale.filter(|stale| stale.range.contains(&at)).max_by_key(|s| s.number) {
                 Some(stale) => {
-                    knows = true;
-                    let pieces = stale.base.update(at, page).into_iter();
-                    stored.extend(pieces.map(|piece| piece.start + start..piece.end + start));
+                    for piece in stale.base.update(at, page) {
+                        let piece = piece.start + start..piece.end + start;
+                        add(&mut stored, Stored { piece, known: None });
+                    }
                 }
-                None => stored.push(start..start + page.len()),
+                // Under a lease, be it one that was lost, all of it is what the file is to be.
+                None => {
+                    let piece = start..start + page.len();
+                    add(&mut stored, Stored { piece, known: self.version });
+                }
             }
         }
-        knows.then_some(stored)
+        stored
+    }
+
+    /// Takes note of a version that nobody but this client has made since it holds the lease to store.
+    pub(super) fn knows(&mut self, version: Option<DataVersion>) {
+        let stores = self.version.is_some() || self.held.contains(Leases::DATA_WRITE);
+        let known = |known: DataVersion| version.is_some_and(|new| new.ctime < known.ctime);
+        if stores && version.is_some() && !self.version.is_some_and(known) {
+            self.version = version;
+        }
     }
 
     /// Waits for what was read without a lease until now to be gone; `None` if there is nothing of it.
@@ -254,6 +270,7 @@ impl FilePages {
         self.dropping.clear();
         self.settled();
         if self.phase == Phase::Dropping {
+            self.version = None;
             self.phase = if self.recalls.is_empty() { Phase::Kept } else { Phase::Finishing };
         }
         match self.phase {

@@ -1,5 +1,7 @@
 //! Stories of one file's pages.
 
+use mfs::types::Timestamp;
+
 use super::*;
 
 const FIRST: Range = 0..4096;
@@ -87,8 +89,66 @@ fn what_was_read_without_a_lease_is_settled_when_it_is_dropped() {
 
 /// The first byte of each piece that was stored, and that behind it.
 fn stored(file: &mut FilePages, offset: u64, data: &Bytes) -> Vec<(usize, usize)> {
-    let pieces = file.stored(offset, data).expect("it is not leased");
-    pieces.into_iter().map(|piece| (piece.start, piece.end)).collect()
+    let pieces = file.stored(offset, data);
+    pieces.into_iter().map(|stored| (stored.piece.start, stored.piece.end)).collect()
+}
+
+fn version(seconds: i64) -> Option<DataVersion> {
+    let time = Timestamp { seconds, nanos: 0 };
+    Some(DataVersion { ctime: time, mtime: time, size: 1 })
+}
+
+fn known(file: &mut FilePages) -> Option<DataVersion> {
+    let all = file.stored(0, &Bytes::from_static(b"x"));
+    assert_eq!((all.len(), &all[0].piece), (1, &(0..1)));
+    all[0].known
+}
+
+/// A file with a page under a lease to store.
+fn stored_into() -> FilePages {
+    let mut file = FilePages::default();
+    let began = begun(&mut file, FIRST);
+    file.end(Duration::ZERO, &began, Leases::DATA_WRITE, &NONE);
+    file.knows(version(1));
+    file
+}
+
+#[test]
+fn what_is_stored_under_a_lease_goes_with_the_latest_version_also_when_it_is_lost() {
+    let mut file = stored_into();
+    assert_eq!(known(&mut file), version(1));
+    file.knows(version(3));
+    file.knows(version(2));
+    file.knows(None);
+    assert_eq!(known(&mut file), version(3), "answers overtake each other");
+    assert!(file.lost());
+    assert_eq!(known(&mut file), version(3));
+    file.knows(version(4));
+    assert!(matches!(file.next(LATE), Step::Drop(_, ranges) if ranges == [WHOLE]));
+    assert_eq!(known(&mut file), version(4), "it is being written back");
+    assert!(matches!(file.next(LATE), Step::Return(..)));
+    file.knows(version(5));
+    assert_eq!(known(&mut file), None, "all of it is written");
+}
+
+#[test]
+fn what_was_read_after_the_loss_is_told_from_what_was_stored_before() {
+    let mut file = stored_into();
+    file.lost();
+    let second = begun(&mut file, 4096..8192);
+    file.end(LATE, &second, Leases::empty(), &Bytes::from(vec![b'.'; 4096]));
+    let mut pages = vec![b'.'; 8192];
+    pages[4100] = b'x';
+    let all = file.stored(0, &pages.into());
+    let before = Stored { piece: 0..4096, known: version(1) };
+    assert_eq!(all, [before, Stored { piece: 4100..4101, known: None }]);
+}
+
+#[test]
+fn without_a_lease_to_store_there_is_no_version() {
+    let mut file = held();
+    file.knows(version(1));
+    assert_eq!(known(&mut file), None);
 }
 
 #[test]
@@ -105,7 +165,7 @@ fn only_what_was_stored_is_written_back() {
     // Behind the end there was nothing.
     assert_eq!(stored(&mut file, 4096, &Bytes::from_static(b"....\0\0x")), [(6, 7)]);
     assert!(matches!(file.next(LATE), Step::Return(..)));
-    assert_eq!(file.stored(0, &page.into()), None);
+    assert_eq!(stored(&mut file, 0, &page.into()), [(0, 4096)]);
 }
 
 #[test]
