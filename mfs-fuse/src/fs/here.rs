@@ -78,8 +78,9 @@ impl MountedFs {
         open.kept.get_or_init(|| pages.keep(key));
         let filling = pages.begin_leased(key, open.ino, offset, size)?;
         let data = self.known_data(asker, fh, offset, size)?;
-        filling.end(Leases::empty(), &data).ok()?;
-        Some(data)
+        let read = op::ReadData { data, version: None };
+        filling.end(Leases::empty(), Some(&read)).ok()?;
+        Some(read.data)
     }
 
     /// Numbers an open that its home is not told of.

@@ -203,6 +203,7 @@ impl MountedFs {
     ) -> Result<Bytes, Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
+        self.settle_backlog(asker, open).await?;
         // What is used directly the kernel keeps once, for everybody.
         let pages = pages && matches!(open.backing, Backing::Remote(_));
         let read = op::Read { open: open.open, offset, size, pages };
@@ -262,7 +263,7 @@ impl MountedFs {
 
     /// Writes; says how many bytes. `pages`: they were stored through a mapping.
     pub async fn write(
-        &self,
+        self: &Arc<Self>,
         asker: Asker,
         fh: Fh,
         offset: u64,
@@ -272,7 +273,7 @@ impl MountedFs {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
         if pages {
-            return self.write_back(asker, open, offset, &data).await;
+            return self.write_back(asker, &handle, offset, &data).await;
         }
         let write = op::Write { open: open.open, offset, data, pages, known: None };
         let written = self.change_data(open, asker, write).await?;
@@ -289,6 +290,7 @@ impl MountedFs {
             self.refresh(open, asker).await;
             return Ok(());
         }
+        self.settle_backlog(asker, open).await?;
         // Its locks go by any open of the file.
         let any = if open.is_at_home() { None } else { self.handles.any_of(open.ino, false) };
         let open = any.as_deref().and_then(Handle::as_open).unwrap_or(open);
@@ -312,6 +314,7 @@ impl MountedFs {
             return;
         }
         let nobody = Asker { uid: open.caller().uid, gid: open.caller().gid, tid: 0 };
+        self.backlog.settle((open.node, open.home)).await;
         let release = op::Release { open: open.open };
         if let Err(error) = open.backing.call(&open.origin(nobody), release).await {
             tracing::debug!(%error, node = %open.node.short(), "an open could not be released");
@@ -324,6 +327,7 @@ impl MountedFs {
         // A synthetic directory has nothing to write.
         let Some(open) = handle.as_open() else { return Ok(()) };
         open.bring_home(asker).await?;
+        self.settle_backlog(asker, open).await?;
         open.backing.call(&open.origin(asker), op::Sync { open: open.open, data_only }).await?;
         self.conflicts.tell(fh)
     }

@@ -4,11 +4,13 @@
 //! about a file comes from its home node, or from what is remembered while the home grants a lease on it.
 //!
 //! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots`, the locks of `cache`, the tables of
-//! `Selections`, `Misses::by_thread`, `Moves::found`, `Forgotten::files`, `Growing::open` and
-//! `Conflicts::untold` are leaves; no two of them are held together, and none across an `.await`.
+//! `Selections`, `Misses::by_thread`, `Moves::found`, `Forgotten::files`, `Growing::open`,
+//! `Conflicts::untold` and `Backlog::inner` are leaves; no two of them are held together, and none across
+//! an `.await`.
 
 mod attributes;
 pub mod backing;
+mod backlog;
 mod busy;
 pub mod cache;
 mod forgotten;
@@ -43,6 +45,7 @@ pub use self::io::{Opened, Page};
 pub use self::moved::NameCache;
 
 use self::backing::{Backing, Origin};
+use self::backlog::Backlog;
 use self::cache::{Cache, Changing};
 use self::forgotten::Forgotten;
 use self::handle_map::HandleMap;
@@ -64,6 +67,7 @@ pub struct MountedFs {
     inodes: InodeMap,
     handles: Arc<HandleMap>,
     conflicts: Conflicts,
+    backlog: Backlog,
     selections: Selections,
     misses: Misses,
     forgotten: Forgotten,
@@ -126,6 +130,7 @@ impl MountedFs {
             inodes: InodeMap::new(),
             handles,
             conflicts: Conflicts::default(),
+            backlog: Backlog::default(),
             selections: Selections::default(),
             misses: Misses::default(),
             forgotten: Forgotten::default(),
@@ -142,6 +147,13 @@ impl MountedFs {
 
     /// Gives every open back, at the end of the mount.
     pub async fn release_all(self: &Arc<Self>) {
+        let lost = self.backlog.end();
+        if lost > 0 {
+            tracing::error!(
+                "{lost} bytes that were stored through mappings are lost: the mount ends before their nodes \
+                 are back"
+            );
+        }
         for fh in self.handles.all() {
             if let Some(leaving) = self.let_go(fh) {
                 self.release(leaving).await;
