@@ -18,3 +18,4 @@ mod power_cut;
 mod recalls;
 mod remembered;
 mod slow_node;
+mod unwritten;
