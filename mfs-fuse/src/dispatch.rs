@@ -281,12 +281,7 @@ impl fuser::Filesystem for Port {
         let (asker, fh) = (asker(r), fh(handle));
         // Only what a read(2) asks for names its owner (fs/fuse/file.c); the rest fills pages.
         let pages = owner.is_none();
-        let known = if pages {
-            self.fs.known_pages(asker, fh, offset, size)
-        } else {
-            self.fs.known_data(asker, fh, offset, size)
-        };
-        if let Some(data) = known {
+        if let Some(data) = self.fs.known_read(asker, fh, (offset, size), pages) {
             return Self::answer_known("read", reply, Ok(data));
         }
         self.answer("read", reply, move |fs| async move {

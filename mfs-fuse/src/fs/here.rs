@@ -55,7 +55,21 @@ impl MountedFs {
     }
 
     /// [`Self::read`] of what is remembered.
-    pub fn known_data(&self, asker: Asker, fh: Fh, offset: u64, size: u32) -> Option<Bytes> {
+    pub fn known_read(
+        &self,
+        asker: Asker,
+        fh: Fh,
+        (offset, size): (u64, u32),
+        pages: bool,
+    ) -> Option<Bytes> {
+        if pages {
+            self.known_pages(asker, fh, offset, size)
+        } else {
+            self.known_data(asker, fh, offset, size)
+        }
+    }
+
+    fn known_data(&self, asker: Asker, fh: Fh, offset: u64, size: u32) -> Option<Bytes> {
         let handle = self.handles.find(fh)?;
         let open = handle.as_open()?;
         if open.access.writes() {
@@ -67,8 +81,8 @@ impl MountedFs {
         })
     }
 
-    /// [`Self::known_data`] of what the kernel keeps: it may, as it keeps others of the file's pages already.
-    pub fn known_pages(&self, asker: Asker, fh: Fh, offset: u64, size: u32) -> Option<Bytes> {
+    /// What the kernel keeps: it may, as it keeps others of the file's pages already.
+    fn known_pages(&self, asker: Asker, fh: Fh, offset: u64, size: u32) -> Option<Bytes> {
         let handle = self.handles.find(fh)?;
         let open = handle.as_open()?;
         let (pages, key) = (&self.cache.pages, (open.node, open.home));
