@@ -48,6 +48,8 @@ pub struct SessionLeases {
     pub trusts_root: bool,
     /// It goes on; what was sent in it before may still be executed.
     pub is_resumed: bool,
+    /// Whether it is to be said when what was stored before is written back ([`Returns::settled`]).
+    pub settles: bool,
     /// The root of the node's tree.
     pub root: Entry,
     /// The way back for what is not given back at once.
@@ -106,6 +108,11 @@ impl Returns {
     pub fn give_back(&self, recall: u64, files: Vec<Leased>) {
         let _ = self.0.send(ReturnLease { recall, files }); // the next greeting says it then
     }
+
+    /// Says that what was stored under leases of before has been written back.
+    pub fn settled(&self) {
+        self.give_back(0, Vec::new());
+    }
 }
 
 // === impl Answered ===
@@ -140,7 +147,7 @@ impl NodeLeases {
     pub(super) const fn features(&self) -> u64 {
         match self.keeper {
             Some(_) => {
-                features::LEASES | features::LISTING_PARTS | features::LENGTHS | features::HANDLES
+                features::REMEMBERING
             }
             None => 0,
         }
@@ -161,6 +168,7 @@ impl NodeLeases {
                     term,
                     trusts_root,
                     is_resumed: welcome.resumed,
+                    settles: welcome.features & features::SETTLES != 0,
                     root: welcome.root.clone(),
                     returns,
                 },

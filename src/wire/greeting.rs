@@ -121,6 +121,10 @@ pub mod features {
     pub const REPLIES: u64 = 1 << 3;
     /// The client opens files for reading without a message while it holds a lease on that.
     pub const HANDLES: u64 = 1 << 4;
+    /// The client says when it has written back what was stored under leases of before its greeting.
+    pub const SETTLES: u64 = 1 << 5;
+    /// All that go with leases.
+    pub const REMEMBERING: u64 = LEASES | LISTING_PARTS | LENGTHS | HANDLES | SETTLES;
 }
 
 // === impl Versions ===

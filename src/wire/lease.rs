@@ -64,6 +64,10 @@ impl TryFrom<v1::ReturnLease> for ReturnLease {
     type Error = Malformed;
 
     fn try_from(lease: v1::ReturnLease) -> Result<Self, Malformed> {
+        // Of one's own motion nothing may be given back, too: nothing is left of before.
+        if lease.recall_id == 0 && lease.files.is_empty() {
+            return Ok(Self { recall: 0, files: Vec::new() });
+        }
         Ok(Self { recall: lease.recall_id, files: files("return_lease.files", lease.files)? })
     }
 }

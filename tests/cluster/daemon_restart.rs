@@ -272,3 +272,36 @@ while not os.path.exists('/tmp/end'): time.sleep(0.02)";
     assert!(storing.wait().expect("it is a child").success());
     assert_eq!(n2.run("head -c 3 /data/f"), "six");
 }
+
+/// What a program has stored through a mapping, and that is not written back when mfsd is killed, is read by
+/// all who read through the next one.
+#[test]
+fn what_was_stored_before_a_restart_is_read_after_it() {
+    let cluster = Setup::nodes(3).up();
+    let [n1, n2, n3] = [1, 2, 3].map(|number| cluster.node(number));
+    n2.run("head -c 4096 /dev/zero >/data/f; mkdir /mfs0 && mount -t mfs -o dfsa=0 mfs /mfs0");
+    let store = "import mmap, os, time
+with open('/mfs/n2/data/f', 'r+b') as file: mapped = mmap.mmap(file.fileno(), 4096)
+turn = 0
+while True:
+    while not os.path.exists('/tmp/go'): time.sleep(0.005)
+    turn += 1
+    mapped[0:4] = b'%04d' % turn
+    os.unlink('/tmp/go')";
+    let mut worker = n1.command("python3").args(["-c", store]).spawn().expect("it starts");
+    for turn in 1..=6 {
+        n1.run("touch /tmp/go; while [ -e /tmp/go ]; do sleep 0.01; done");
+        n2.kill_daemon();
+        let readers = [(n3, "/mfs/n2/data/f"), (n2, "/mfs0/n2/data/f")].map(|(node, file)| {
+            let mut reader = node.command("head");
+            let reader = reader.args(["-c", "4", file]).stdout(std::process::Stdio::piped());
+            reader.spawn().expect("mfs lab exec starts")
+        });
+        n2.start();
+        for reader in readers {
+            let read = reader.wait_with_output().expect("it is a child");
+            assert_eq!(String::from_utf8_lossy(&read.stdout), format!("{turn:04}"));
+        }
+    }
+    worker.kill().and_then(|()| worker.wait()).expect("it runs");
+}

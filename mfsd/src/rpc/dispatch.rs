@@ -18,8 +18,9 @@ use mfs::types::{
 use mfs::wire::{Failure, ProtocolCode, Refusal, Request};
 
 use super::coherence::{Asked, Asker, ChangeHold, Coherence};
-use super::effects::Effects;
+use super::effects::{Effects, Keeping};
 use super::leasing::WriteIntent;
+use super::ledger;
 use super::limits::Limits;
 use super::lock_waiters::{LockWaiters, Waiter};
 use super::neighbours::Neighbours;
@@ -29,6 +30,7 @@ use super::opens_of::OpensOf;
 use super::reply_cache::Begun;
 use super::run::{Answer, Responder, Run};
 use super::session::{Ended, Session};
+use super::settling::Settling;
 use super::tree::{Opens, Tree};
 
 /// Says what a node is called.
@@ -39,6 +41,8 @@ pub(super) struct Dispatch<T: Tree> {
     pub(super) tree: T,
     pub(super) epoch: Epoch,
     pub(super) verifier: Verifier,
+    /// Who may have changed pages of before a restart.
+    pub(super) settling: Settling,
     pub(super) limits: Limits,
     pub(super) coherence: Arc<Coherence>,
     pub(super) neighbours: Arc<Neighbours>,
@@ -292,8 +296,17 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 // === impl Job ===
 
 impl<T: Tree> Job<T> {
-    /// Begins it, as soon as no other session remembers what it changes.
-    fn announce(mut self) {
+    /// Begins it, as soon as no other session remembers what it changes, and what it reads is known.
+    fn announce(self) {
+        let looks = self.effects().looks.map(|(_, keeping)| keeping == Keeping::Pages);
+        let Some(fills) = looks else { return self.announce_settled() };
+        let (dispatch, client) = (Arc::clone(&self.dispatch), ledger::name_of(&self.session.owner));
+        if let Some(job) = dispatch.settling.delay(client, fills, self, Self::announce_settled) {
+            job.announce_settled();
+        }
+    }
+
+    fn announce_settled(mut self) {
         let intent = self.dispatch.intend(&self.session, &self.operation);
         let coherence = Arc::clone(&self.dispatch.coherence);
         let effects = self.effects();

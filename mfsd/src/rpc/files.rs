@@ -36,6 +36,7 @@ use super::once::Once;
 use super::run::{Outbox, Outgoing, Permits};
 use super::session::{Owner, Session};
 use super::session_table::{Attachment, SessionTable};
+use super::settling::Settling;
 use super::stream::Conversation;
 use super::tree::Tree;
 use crate::peer::{Origin, Peer};
@@ -114,6 +115,7 @@ impl<T: Tree> FilesService<T> {
                 epoch: instance.epoch,
                 verifier: instance.verifier,
                 limits,
+                settling: Settling::after(grace.as_ref()),
                 coherence: Coherence::new(terms, grace),
                 neighbours: Arc::default(),
                 locks: LockWaiters::default(),
@@ -203,6 +205,7 @@ impl<T: Tree> FilesService<T> {
             self.dispatch.coherence.cut(session.id);
             self.dispatch.close(&session);
         }
+        self.dispatch.settling.tick(clock::since_boot());
         for session in self.dispatch.coherence.tick() {
             for session in self.sessions.end(session) {
                 tracing::warn!(
@@ -277,7 +280,7 @@ impl<T: Tree> FilesService<T> {
     /// The features of the protocol that this node has.
     fn features(&self) -> u64 {
         let leases = if self.dispatch.tree.is_watchable() {
-            features::LEASES | features::LISTING_PARTS | features::LENGTHS | features::HANDLES
+            features::REMEMBERING
         } else {
             0
         };

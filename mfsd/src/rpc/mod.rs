@@ -11,6 +11,7 @@
 //!       Run::state
 //!   Lane::inner, Dispatch::sweeping                      (leaves)
 //!   Intents::inner                                       (a leaf)
+//!   Settling::inner                                      (a leaf)
 //!   Ledger::names                                        (a leaf; files are written under it)
 //!   LockWaiters::queues                                  (never with any other)
 //!   Dispatch::parting                                    (while a conflict copy is written)
@@ -45,6 +46,7 @@ mod reply_cache;
 mod run;
 mod session;
 mod session_table;
+mod settling;
 mod stream;
 #[cfg(test)]
 mod tests;

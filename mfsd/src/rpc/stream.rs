@@ -90,10 +90,14 @@ impl<T: Tree> Conversation<T> {
         let takes_parts = welcome.features & features::LISTING_PARTS != 0;
         let sees_lengths = welcome.features & features::LENGTHS != 0;
         let keeps_handles = welcome.features & features::HANDLES != 0;
+        let settles = welcome.features & features::SETTLES != 0;
         self.send(ServerMessage::Welcome(Box::new(welcome)));
         if control {
             let client = ledger::name_of(&attachment.session.owner);
             self.service.dispatch.coherence.greeted(client);
+            if !settles {
+                self.service.dispatch.settling.settled(client);
+            }
         }
         if remembers {
             let (session, outbox) = (&attachment.session, &self.outbox);
@@ -164,6 +168,10 @@ impl<T: Tree> Conversation<T> {
             }
             Ok(ClientMessage::Cancel(id)) => {
                 self.service.dispatch.cancel(session, id);
+                Next::Go
+            }
+            Ok(ClientMessage::Return(lease)) if lease.files.is_empty() => {
+                self.service.dispatch.settling.settled(ledger::name_of(&session.owner));
                 Next::Go
             }
             Ok(ClientMessage::Return(lease)) => {

@@ -130,6 +130,9 @@ impl LeaseKeeper for Cache {
         }
         self.bring_home(node);
         self.growing.follow_all(node);
+        if session.settles {
+            self.pages.settle_before(node, &session.returns);
+        }
     }
 
     fn extended(&self, node: NodeId, now: Duration, sent: Duration) {

@@ -64,7 +64,14 @@ fn node(trusts_root: bool) -> Arc<NodeCache> {
 fn begin(node: &NodeCache, trusts_root: bool, is_resumed: bool) {
     let term = Duration::from_secs(10);
     let (returns, _) = Returns::new();
-    node.began(&SessionLeases { term, trusts_root, is_resumed, root: entry(1, 0), returns });
+    node.began(&SessionLeases {
+        term,
+        trusts_root,
+        is_resumed,
+        settles: false,
+        root: entry(1, 0),
+        returns,
+    });
     node.extended(NOW, NOW);
 }
 

@@ -40,8 +40,8 @@ const MOST_WAITING: usize = 16;
 /// How often it is looked whether leases have run out; less than what clients stop short of their term.
 pub const LOOK: Duration = Duration::from_millis(250);
 
-/// What an error brings.
-static NOTHING: Bytes = Bytes::new();
+/// How often it is looked whether all is written back.
+const LEAST_WAIT: Duration = Duration::from_millis(2);
 
 /// The kernel's page cache.
 pub trait PageCache: Send + Sync + std::fmt::Debug {
@@ -262,7 +262,24 @@ impl Pages {
         }
     }
 
-    /// Whether the pages of a file are leased.
+    /// Says over `returns` when all that was stored into pages of a node's files under lost leases has been
+    /// written back.
+    pub fn settle_before(self: &Arc<Self>, node: NodeId, returns: &Returns) {
+        let (pages, returns) = (Arc::clone(self), returns.clone());
+        let settled = async move {
+            while pages.is_working(node) {
+                tokio::time::sleep(LEAST_WAIT).await;
+            }
+            returns.settled();
+        };
+        tokio::spawn(settled);
+    }
+
+    fn is_working(&self, node: NodeId) -> bool {
+        self.files.lock().iter().any(|((home, _), file)| *home == node && file.is_worked_on())
+    }
+
+    /// Whether pages of a file are leased.
     pub fn is_leased(&self, key: Key) -> bool {
         self.files.lock().get(&key).is_some_and(FilePages::is_leased)
     }

@@ -423,7 +423,7 @@ async fn versions_that_overlap_speak_the_highest_common_one() {
     };
     assert_eq!(
         (welcome.version, welcome.features),
-        (1, features::LEASES | features::LISTING_PARTS | features::LENGTHS | features::HANDLES)
+        (1, features::REMEMBERING)
     );
 }
 

@@ -309,6 +309,11 @@ impl FilePages {
         self.phase == Phase::Kept && (self.held.is_empty() || fill.losses != self.losses)
     }
 
+    /// Whether somebody works on it.
+    pub(super) const fn is_worked_on(&self) -> bool {
+        self.worked_on
+    }
+
     /// Whether data is held on lease.
     pub(super) fn is_leased(&self) -> bool {
         !self.held.is_empty()
