@@ -5,12 +5,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use libc::{FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, O_APPEND, O_RDWR};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::actor::{Actor, Fd};
+use super::actor::{Actor, Fd, Late};
 use super::stage::{Two, cases};
 
 cases! {
@@ -174,8 +175,19 @@ impl<'a> Player<'a> {
             Step::Copy { from, to, length } if from.abs_diff(to) < length => Ok(()),
             Step::Copy { from, to, length } => {
                 // As cp(1) does: the kernel copies nothing beyond the end that it saw last.
-                actor.fstat(file).unwrap();
-                let copied = actor.copy_range((file, from), (file, to), length).unwrap();
+                let copy = |actor: &Actor| {
+                    actor.fstat(file).unwrap();
+                    actor.copy_range((file, from), (file, to), length).unwrap()
+                };
+                let mut copied = copy(actor);
+                // Who sees attributes late sees the end late.
+                let begin = mfs::clock::now();
+                while actor.late == Late::All
+                    && copied < model.part(from, length).len()
+                    && begin.elapsed() < Duration::from_secs(10)
+                {
+                    copied = copy(actor);
+                }
                 let bytes = model.part(from, length).to_vec();
                 model.put(to, &bytes[..copied.min(bytes.len())]);
                 match copied {
@@ -185,7 +197,11 @@ impl<'a> Player<'a> {
                 }
             }
             Step::Size => {
-                let (seen, size) = (actor.fstat(file).unwrap().size, model.0.len() as u64);
+                let size = model.0.len() as u64;
+                if actor.late == Late::All {
+                    actor.sees(size, |actor| actor.fstat(file).unwrap().size);
+                }
+                let seen = actor.fstat(file).unwrap().size;
                 if seen == size { Ok(()) } else { Err(format!("{seen} bytes long, not {size}")) }
             }
             Step::Sync => {
