@@ -146,9 +146,7 @@ impl NodeLeases {
     /// What the greeting asks for.
     pub(super) const fn features(&self) -> u64 {
         match self.keeper {
-            Some(_) => {
-                features::REMEMBERING
-            }
+            Some(_) => features::REMEMBERING,
             None => 0,
         }
     }

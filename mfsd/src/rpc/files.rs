@@ -279,11 +279,7 @@ impl<T: Tree> FilesService<T> {
 
     /// The features of the protocol that this node has.
     fn features(&self) -> u64 {
-        let leases = if self.dispatch.tree.is_watchable() {
-            features::REMEMBERING
-        } else {
-            0
-        };
+        let leases = if self.dispatch.tree.is_watchable() { features::REMEMBERING } else { 0 };
         leases | if self.dispatch.once.intents.is_kept() { features::REPLIES } else { 0 }
     }
 

@@ -40,6 +40,9 @@ const MOST_WAITING: usize = 16;
 /// How often it is looked whether leases have run out; less than what clients stop short of their term.
 pub const LOOK: Duration = Duration::from_millis(250);
 
+/// What an error brings.
+static NOTHING: Bytes = Bytes::new();
+
 /// How often it is looked whether all is written back.
 const LEAST_WAIT: Duration = Duration::from_millis(2);
 

@@ -421,10 +421,7 @@ async fn versions_that_overlap_speak_the_highest_common_one() {
     let Some(ServerMessage::Welcome(welcome)) = client.receive().await else {
         panic!("not welcome")
     };
-    assert_eq!(
-        (welcome.version, welcome.features),
-        (1, features::REMEMBERING)
-    );
+    assert_eq!((welcome.version, welcome.features), (1, features::REMEMBERING));
 }
 
 #[tokio::test]
