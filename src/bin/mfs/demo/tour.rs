@@ -44,7 +44,7 @@ async fn cluster(stage: &Stage) -> anyhow::Result<()> {
     stage.raise(3).await?;
     stage.play_one(Scene::new("n1", "mfs nodes")).await?;
     stage.play_one(Scene::new("n1", "cat /etc/fstab")).await?;
-    stage.play_one(Scene::new("n1", "ls /mfs && ls -x /mfs/n2")).await?;
+    stage.play_one(Scene::new("n1", "ls -x /mfs && ls -x /mfs/n2")).await?;
     let greeting = "echo 'hello from n1' >/mfs/n2/root/greeting";
     stage.play_one(Scene::new("n1", greeting)).await?;
     let read = stage.play_one(Scene::new("n2", "cat /root/greeting")).await?;
