@@ -300,9 +300,15 @@ impl World {
         self.server.jobs.remove(&id);
         let Job { session, client, thread, seq, .. } = *job;
         self.server.answers.insert(thread, (seq, values.clone(), granted.clone()));
-        if let Some(Served { link, .. }) = self.server.sessions.get(&session) {
+        let sessions = &self.server.sessions;
+        if let Some(Served { link, .. }) = sessions.get(&session) {
             let link = *link;
             self.send(client, link, Message::Reply { seq, thread, values, granted });
+        } else if let Some(link) =
+            sessions.values().filter(|s| s.client == client).map(|s| s.link).max()
+        {
+            // The session ended meanwhile, and the same was asked in the next one: that waits for this.
+            self.send(client, link, Message::Reply { seq, thread, values, granted: vec![] });
         }
     }
 
