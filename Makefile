@@ -68,7 +68,7 @@ install:
 	    $(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR) \
 	    $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	install -m 755 $(BUILT)/mfs $(BUILT)/mfs-fuse $(DESTDIR)$(BINDIR)
-	install -m 755 $(BUILT)/mfsd $(DESTDIR)$(SBINDIR)
+	install -m 755 $(BUILT)/mfsd $(BUILT)/mfs-init $(DESTDIR)$(SBINDIR)
 	ln -sf $(BINDIR)/mfs-fuse $(DESTDIR)$(HELPERDIR)/mount.mfs
 	sed 's,@SBINDIR@,$(SBINDIR),' dist/mfsd.service > $(DESTDIR)$(UNITDIR)/mfsd.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/mfsd.service
@@ -85,7 +85,8 @@ install:
 uninstall:
 	@test -n "$(DESTDIR)" || scripts/installed stop $(SBINDIR)/mfsd
 	rm -f $(DESTDIR)$(BINDIR)/mfs $(DESTDIR)$(BINDIR)/mfs-fuse $(DESTDIR)$(SBINDIR)/mfsd \
-	    $(DESTDIR)$(HELPERDIR)/mount.mfs $(DESTDIR)$(UNITDIR)/mfsd.service $(DESTDIR)$(TMPFILESDIR)/mfs.conf \
+	    $(DESTDIR)$(SBINDIR)/mfs-init $(DESTDIR)$(HELPERDIR)/mount.mfs \
+	    $(DESTDIR)$(UNITDIR)/mfsd.service $(DESTDIR)$(TMPFILESDIR)/mfs.conf \
 	    $(DESTDIR)$(MANDIR)/man1/mfs.1 $(DESTDIR)$(MANDIR)/man1/mfs-*.1 $(DESTDIR)$(MANDIR)/man8/mfsd.8 \
 	    $(DESTDIR)$(MANDIR)/man8/mount.mfs.8 $(DESTDIR)$(BASHDIR)/mfs $(DESTDIR)$(ZSHDIR)/_mfs $(DESTDIR)$(FISHDIR)/mfs.fish
 	rm -rf $(DESTDIR)$(DOCDIR)

@@ -160,7 +160,7 @@ fn what_is_uninstalled_runs_no_more() {
     let node = lab.node(1);
     node.run(&format!("{make} {places} install && /opt/mfs/bin/mfs init && pgrep -x mfsd"));
     node.run(&format!(
-        "{make} {places} uninstall && ! pgrep -x mfsd && ! test -e /opt/mfs/sbin/mfsd"
+        "{make} {places} uninstall && ! pgrep -x mfsd && test -z \"$(ls /opt/mfs/sbin)\""
     ));
     node.run(&format!(
         "{make} {places} install && mkdir -p /run/systemd/system /opt/bin && \
@@ -190,6 +190,7 @@ fn installed_and_taken_away() {
         "usr/local/bin/mfs",
         "usr/local/bin/mfs-fuse",
         "usr/local/sbin/mfsd",
+        "usr/local/sbin/mfs-init",
         "usr/local/lib/systemd/system/mfsd.service",
         "usr/local/lib/tmpfiles.d/mfs.conf",
         "usr/local/share/man/man1/mfs-lab-up.1",
@@ -200,7 +201,7 @@ fn installed_and_taken_away() {
     for file in installed {
         assert!(root.join(file).symlink_metadata().is_ok(), "{file} is missing");
     }
-    let unit = fs::read_to_string(root.join(installed[4])).unwrap();
+    let unit = fs::read_to_string(root.join(installed[5])).unwrap();
     assert!(unit.contains("ExecStart=/usr/local/sbin/mfsd\n"), "{unit}");
     make("uninstall");
     let left = Command::new("find").arg(&root).args(["-not", "-type", "d"]).output();

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 pub(super) struct Programs {
     mfs: PathBuf,
     mfsd: Option<PathBuf>,
+    job_init: Option<PathBuf>,
     mount: Option<PathBuf>,
     mount_helper: Option<PathBuf>,
 }
@@ -29,12 +30,13 @@ impl Programs {
         // One program under two names; a build makes only the first.
         let mount_helper = here.join("mount.mfs").is_file().then(|| here.join("mount.mfs"));
         let mount_helper = mount_helper.or_else(|| mount.clone());
-        Ok(Self { mfsd: find("mfsd"), mount, mount_helper, mfs })
+        Ok(Self { mfsd: find("mfsd"), job_init: find("mfs-init"), mount, mount_helper, mfs })
     }
 
     /// Refuses when a cluster could not be formed with these.
     pub(super) fn complete(&self) -> anyhow::Result<()> {
-        let missing = [(&self.mfsd, "mfsd"), (&self.mount, "mfs-fuse")];
+        let missing =
+            [(&self.mfsd, "mfsd"), (&self.job_init, "mfs-init"), (&self.mount, "mfs-fuse")];
         for (program, name) in missing {
             if program.is_none() {
                 let dir = self.mfs.with_file_name("");
@@ -52,6 +54,7 @@ impl Programs {
         let all = [
             (Some(self.mfs), "/usr/local/bin/mfs"),
             (self.mfsd, "/usr/local/sbin/mfsd"),
+            (self.job_init, "/usr/local/sbin/mfs-init"),
             (self.mount, "/usr/local/sbin/mfs-fuse"),
             (self.mount_helper, "/sbin/mount.mfs"),
         ];
