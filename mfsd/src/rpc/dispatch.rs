@@ -374,7 +374,10 @@ impl<T: Tree> Job<T> {
         if std::mem::replace(&mut self.extended, true) {
             return Some(self);
         }
-        let mut victims = self.dispatch.victims(&self.effects());
+        let effects = self.effects();
+        let mut victims = self.dispatch.victims(&effects);
+        victims.extend(self.dispatch.opened_unasked(&effects));
+        drop(effects);
         let intent = self.intent.as_ref();
         victims.extend(intent.and_then(|intent| intent.kept(&self.dispatch.coherence)));
         if victims.is_empty() {

@@ -49,6 +49,9 @@ pub(super) struct Effects<'a> {
     pub(super) writes_past: Option<OpenId>,
     /// The file that it may make longer.
     pub(super) lengthens: Option<Subject<'a>>,
+    /// The file that it cuts off. That nobody may have opened unasked, nor its session: the kernel lets it
+    /// wait, and with it the thread that it is done on, until all have returned that.
+    pub(super) cuts_off: Option<&'a FileId>,
 }
 
 /// What becomes of data that is read.
@@ -104,7 +107,10 @@ impl<'a> Effects<'a> {
                     () => ATTRIBUTES,
                 };
                 let lengthens = op.set.size.map(|_| file);
-                Self { changes: smallvec![(file, changed)], lengthens, ..Self::of_file(file) }
+                // What is open for writing nobody has opened so.
+                let cuts_off = op.set.size.filter(|_| op.open.is_none()).map(|_| &op.file);
+                let changes = smallvec![(file, changed)];
+                Self { changes, lengthens, cuts_off, ..Self::of_file(file) }
             }
             Operation::ReadLink(op) => Self::of_file(Subject::File(&op.file)),
             Operation::MakeNode(op) => Self::making(&op.parent),
@@ -136,6 +142,7 @@ impl<'a> Effects<'a> {
                 if past || op.flags.contains(OpenFlags::TRUNCATE) {
                     effects.changes.push((Subject::File(&op.file), CONTENTS));
                 }
+                effects.cuts_off = op.flags.contains(OpenFlags::TRUNCATE).then_some(&op.file);
                 let plain = op.access == Access::Read && HARMLESS.contains(op.flags);
                 effects.opens_to_read = plain.then_some(op.open);
                 effects.writing_past(past.then_some(op.open))

@@ -194,6 +194,12 @@ impl<T: Tree> Dispatch<T> {
             .collect()
     }
 
+    /// The file that it cuts off, if somebody may open that without a message.
+    pub(super) fn opened_unasked(&self, effects: &Effects<'_>) -> Option<Touch> {
+        let ino = self.tree.number_of(effects.cuts_off?)?;
+        self.coherence.is_handle_leased(ino).then_some((ino, Leases::HANDLE))
+    }
+
     /// Begins a reading for a session that remembers; before the tree is looked at.
     pub(super) fn begin_telling(
         &self,

@@ -100,6 +100,29 @@ async fn who_wants_to_write_waits_until_nobody_reads_unasked() {
     assert_eq!(second.reply().await.id, write.id);
 }
 
+/// Else the kernel would have the thread wait that does it, for a return that may need such a thread.
+#[tokio::test]
+async fn who_cuts_a_file_off_has_returned_what_it_opens_unasked() {
+    let (daemon, mut first, _second) = world().await;
+    let cut_off = |flags, access, id| Open { access, flags, ..open(FILE, id) };
+    let size = SetAttr { size: Some(1), ..SetAttr::default() };
+    let set = SetAttributes { file: file(FILE), open: None, set: size };
+    let cuts: [Operation; 3] = [
+        cut_off(OpenFlags::TRUNCATE, Access::Write, 3).into(),
+        cut_off(OpenFlags::TRUNCATE, Access::Read, 4).into(),
+        set.into(),
+    ];
+    for (cut, id) in cuts.into_iter().zip(5..) {
+        let asked = first.ask(cut);
+        let recall = recalled(&mut first).await;
+        assert!(daemon.tree.is_guarded(FILE));
+        give_back(&first, recall);
+        assert_eq!(first.reply().await.id, asked.id);
+        assert!(!daemon.tree.is_guarded(FILE));
+        assert!(leases(&mut first, open(FILE, id)).await.contains(Leases::HANDLE));
+    }
+}
+
 #[tokio::test]
 async fn what_was_opened_unasked_is_told_before_it_is_removed_or_forbidden() {
     let (_daemon, mut first, mut second) = world().await;
