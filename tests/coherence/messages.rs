@@ -18,6 +18,7 @@ cases! {
         a_second_ls_over_mounts_asks_for_what_cannot_be_remembered,
         a_second_cat_sends_no_message,
         a_second_git_status_sends_no_message,
+        what_is_open_very_often_its_home_knows,
         a_second_readlink_sends_no_message,
         a_second_getfattr_sends_no_message;
 }
@@ -159,6 +160,17 @@ fn a_second_git_status_sends_no_message(two: &Two<'_>) {
     two.a.shell(&format!("git add d && {git} commit -q -m one"));
     // An index that is to be written anew is a change: what is asked for is looking.
     Quiet::mount(two).silent_again("git --no-optional-locks status --porcelain");
+}
+
+/// Who wants to write it waits until its home knows of all opens.
+fn what_is_open_very_often_its_home_knows(two: &Two<'_>) {
+    two.given("f", b"text");
+    let quiet = Quiet::mount(two);
+    quiet.run("cat f");
+    let program = "opens = [open('f') for _ in range(300)]";
+    let sent = quiet.sent_by(|| drop(quiet.run(&format!("python3 -c \"{program}\""))));
+    let opens = sent.get("Open").copied().unwrap_or(0);
+    assert!((1..=60).contains(&opens), "{opens} of 300 opens were a message");
 }
 
 fn a_second_readlink_sends_no_message(two: &Two<'_>) {

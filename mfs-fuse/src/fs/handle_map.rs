@@ -25,6 +25,12 @@ use super::growing::Following;
 use super::pages::Kept;
 use super::process::Asker;
 
+/// Most opens of one file that its home does not know: who wants to write it waits until all are told to it.
+const MOST_HERE: usize = 256;
+
+/// Most such opens of one node: after a restart it is told of all of them, and what it may hold open is bounded.
+const MOST_HERE_OF_NODE: usize = 4_096;
+
 /// The kernel's number of an open; counts up from 1, never reused in one mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fh(pub u64);
@@ -142,6 +148,8 @@ struct Inner {
     leaving: HashMap<InodeNo, usize>,
     /// The opens that began here alone, by home and number there.
     here: HashMap<(NodeId, InodeNo), Vec<Fh>>,
+    /// How many those are of each node.
+    here_of_node: HashMap<NodeId, usize>,
     /// Who may hold byte-range locks on a file: nobody else's close concerns its home.
     lockers: HashMap<InodeNo, HashSet<LockOwner>>,
 }
@@ -166,6 +174,7 @@ impl HandleMap {
             inner.by_ino.entry(open.ino).or_default().push(fh);
             if matches!(open.opener, Opener::Here(_)) {
                 inner.here.entry((open.node, open.home)).or_default().push(fh);
+                *inner.here_of_node.entry(open.node).or_default() += 1;
             }
         }
         inner.handles.insert(fh, (Arc::new(handle), MOUNT_OPENS.hold()));
@@ -198,6 +207,9 @@ impl HandleMap {
             here.retain(|other| *other != fh);
             if here.is_empty() {
                 inner.here.remove(&(open.node, open.home));
+            }
+            if let Some(count) = inner.here_of_node.get_mut(&open.node) {
+                *count -= 1;
             }
         }
         Some(Leaving { map: self.clone(), handle })
@@ -253,6 +265,13 @@ impl HandleMap {
         };
         let open = |fh: &Fh| inner.handles.get(fh).map(|(handle, _)| Arc::clone(handle));
         numbers.iter().filter_map(open).filter(|handle| !handle.is_at_home()).collect()
+    }
+
+    /// Whether a file may be opened once more without its home.
+    pub fn has_room(&self, node: NodeId, home: InodeNo) -> bool {
+        let inner = self.inner.lock();
+        inner.here.get(&(node, home)).is_none_or(|opens| opens.len() < MOST_HERE)
+            && inner.here_of_node.get(&node).is_none_or(|count| *count < MOST_HERE_OF_NODE)
     }
 
     /// Somebody may hold a byte-range lock on the file from now on.

@@ -13,6 +13,7 @@ use mfs::types::op;
 use mfs::types::{
     Access, Attr, Caller, Errno, FileId, FileKind, InodeNo, Leases, NodeId, OpenFlags,
 };
+use tokio::task::JoinSet;
 
 use super::MountedFs;
 use super::cache::Openings;
@@ -24,6 +25,9 @@ use super::process::Asker;
 
 /// Flags that change nothing where nothing is written.
 const HARMLESS: OpenFlags = OpenFlags::NONBLOCK.union(OpenFlags::SYNC).union(OpenFlags::DSYNC);
+
+/// Of how many opens a home is told at a time.
+const AT_A_TIME: usize = 64;
 
 // === impl MountedFs ===
 
@@ -40,6 +44,9 @@ impl MountedFs {
             return None;
         }
         let Subject::File { node, file, home } = self.inodes.find(ino)? else { return None };
+        if !self.handles.has_room(node, home) {
+            return None;
+        }
         let cache = self.cache.node(node);
         let attr = counted(Ask::Open, &cache, |cache, now| cache.openable(now, asker.uid, home))?;
         if attr.kind != FileKind::Regular || !is_readable(&attr, asker) {
@@ -166,9 +173,7 @@ impl MountedFs {
 
     /// The home learns of all opens of a file that it does not know, before this mount changes who may open it.
     pub(super) async fn bring_home(&self, node: NodeId, home: InodeNo) {
-        for handle in self.handles.here(node, Some(home)) {
-            bring(&handle).await;
-        }
+        bring_all(self.handles.here(node, Some(home))).await;
     }
 }
 
@@ -182,9 +187,7 @@ impl Openings for Arc<HandleMap> {
         }
         let returns = returns.clone();
         tokio::spawn(async move {
-            for handle in here {
-                bring(&handle).await;
-            }
+            bring_all(here).await;
             returns.give_back(recall, vec![(home, Leases::HANDLE)]);
         });
         false
@@ -193,11 +196,23 @@ impl Openings for Arc<HandleMap> {
     fn bring_home(&self, node: NodeId) {
         let here = self.here(node, None);
         if !here.is_empty() {
-            tokio::spawn(async move {
-                for handle in here {
-                    bring(&handle).await;
-                }
-            });
+            tokio::spawn(bring_all(here));
+        }
+    }
+}
+
+/// Tells a home of opens, of many at a time: who waits for it does so for a round trip, not for each of them.
+async fn bring_all(handles: Vec<Arc<Handle>>) {
+    let mut handles = handles.into_iter();
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.len() < AT_A_TIME
+            && let Some(handle) = handles.next()
+        {
+            under_way.spawn(async move { bring(&handle).await });
+        }
+        if under_way.join_next().await.is_none() {
+            return;
         }
     }
 }
