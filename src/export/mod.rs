@@ -267,6 +267,13 @@ impl Export {
         matches!(self.tree.seal.unseal(file), Ok(FileRef::Handle(..) | FileRef::Barred(_)))
     }
 
+    /// Whether a file lies on a file system that is mounted below the tree, which can be unmounted while
+    /// nothing of it is open. Where that is not known, it does.
+    pub fn is_mounted_below(&self, file: &FileId) -> bool {
+        let root = self.tree.mounts.root().key;
+        !matches!(self.tree.seal.unseal(file), Ok(FileRef::Handle(key, _)) if key == root)
+    }
+
     /// What this kernel offers.
     pub fn abilities(&self) -> Abilities {
         self.tree.abilities

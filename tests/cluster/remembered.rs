@@ -117,3 +117,14 @@ for name in range(1, 101):
     eventually("they are given back", LONG, || !data_of_n1());
     assert!(recalls() - before < 10, "each by itself: {}", n1.mount_figures());
 }
+
+#[test]
+fn a_file_system_whose_files_are_remembered_can_be_unmounted() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n2.run("mkdir /data/m && mount -t tmpfs tmpfs /data/m && echo text >/data/m/f");
+    for _ in 0..3 {
+        assert_eq!(n1.run("cat /mfs/n2/data/m/f"), "text");
+    }
+    eventually("it is unmounted", LONG, || n2.try_run("umount /data/m").status.success());
+}

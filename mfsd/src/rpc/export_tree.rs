@@ -141,7 +141,7 @@ impl Tree for ExportTree {
 
     fn guard(&self, open: &OpenFile) -> Option<(Guard, LocalUse)> {
         let (lease, used) = self.export.lease_for_reading(open)?;
-        Some((Box::new(lease), used))
+        Some((Guard::new(lease, self.export.is_mounted_below(open.file())), used))
     }
 
     fn on_writers(&self, wake: OnWriters) {

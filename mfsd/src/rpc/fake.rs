@@ -396,7 +396,7 @@ impl Tree for FakeTree {
             return None;
         }
         open.guards.fetch_add(1, Ordering::AcqRel);
-        Some((Box::new(Guarded(Arc::clone(&open.guards))), LocalUse::None))
+        Some((Guard::new(Guarded(Arc::clone(&open.guards)), false), LocalUse::None))
     }
 
     fn appends(_open: &FakeFile) -> bool {

@@ -170,6 +170,7 @@ impl<T: Tree> FilesService<T> {
                 _ = rests.tick() => {
                     self.dispatch.review_beside();
                     self.dispatch.review_writers();
+                    self.dispatch.coherence.free_mounts(clock::since_boot());
                     self.dispatch.tree.rest(Arc::<Coherence>::clone(&self.dispatch.coherence));
                 }
                 () = &mut grace, if in_grace => {

@@ -12,7 +12,20 @@ use mfs::types::{
 };
 
 /// Keeps local processes from writing a file until it is dropped, which does not block.
-pub(crate) type Guard = Box<dyn Send>;
+pub(crate) struct Guard {
+    /// Its file lies on a file system that is mounted below the tree, and cannot be unmounted meanwhile.
+    pub(crate) keeps_mount: bool,
+    _kept: Box<dyn Send>,
+}
+
+// === impl Guard ===
+
+impl Guard {
+    /// One that is `kept`.
+    pub(crate) fn new(kept: impl Send + 'static, keeps_mount: bool) -> Self {
+        Self { keeps_mount, _kept: Box::new(kept) }
+    }
+}
 
 /// A tree that executes operations; `mfs::export` in the daemon, something simpler in tests. All but
 /// `vouch`, `spawn`, `number_of`, `covers` and `is_watchable` may block.

@@ -6,7 +6,9 @@
 //! goes as soon as all have returned it.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
+use mfs::clock::since_boot;
 use mfs::lease::{Event, Grantor};
 use mfs::telemetry::metrics as m;
 use mfs::types::{InodeNo, Leases, SessionId};
@@ -21,6 +23,9 @@ const MOST: usize = 3_072;
 /// How many of the oldest are asked back where there are too many.
 const SOME: usize = 64;
 
+/// How long a file system below the tree is kept from being unmounted by files of it that nobody has open.
+const MOUNT_KEPT: Duration = Duration::from_secs(10);
+
 /// The guarded files.
 #[derive(Default)]
 pub(super) struct Guards {
@@ -34,8 +39,10 @@ struct Guarded {
     guard: Option<Guard>,
     /// Answers that are being made under it.
     answers: usize,
-    /// Somebody waits to write the file.
+    /// Somebody waits to write the file, or to unmount its file system perhaps.
     awaited: bool,
+    /// When it was guarded.
+    since: Duration,
 }
 
 /// An answer that is being made while a file is guarded; dropped, it is made.
@@ -101,6 +108,22 @@ impl Coherence {
         });
     }
 
+    /// Gives back, when all have returned it, what has kept file systems from being unmounted for long; what is
+    /// open then is known. To be called at intervals, with the time.
+    pub(in crate::rpc) fn free_mounts(&self, now: Duration) {
+        self.step_with(|inner| {
+            let mut asked = Vec::new();
+            for (ino, guarded) in &mut inner.guards.files {
+                let keeps_mount = guarded.guard.as_ref().is_some_and(|guard| guard.keeps_mount);
+                if keeps_mount && now.saturating_sub(guarded.since) >= MOUNT_KEPT {
+                    guarded.awaited = true;
+                    asked.push((*ino, Leases::HANDLE));
+                }
+            }
+            Event::Noticed(asked)
+        });
+    }
+
     /// Whether a session may, or may until it has returned the lease.
     pub(in crate::rpc) fn holds_handle(&self, session: SessionId, ino: InodeNo) -> bool {
         let holders = self.inner.lock().grantor.holders_of(ino);
@@ -141,7 +164,7 @@ impl Guards {
         let Self { files, order } = self;
         files.entry(ino).or_insert_with(|| {
             order.push_back(ino);
-            Guarded::default()
+            Guarded { since: since_boot(), ..Guarded::default() }
         })
     }
 
@@ -214,8 +237,12 @@ mod tests {
     }
 
     fn take(count: &Arc<AtomicUsize>) -> Option<Guard> {
+        take_of(count, false)
+    }
+
+    fn take_of(count: &Arc<AtomicUsize>, keeps_mount: bool) -> Option<Guard> {
         count.fetch_add(1, Ordering::Relaxed);
-        Some(Box::new(Counted(Arc::clone(count))))
+        Some(Guard::new(Counted(Arc::clone(count)), keeps_mount))
     }
 
     fn coherence() -> Arc<Coherence> {
@@ -246,6 +273,33 @@ mod tests {
         assert_eq!(count.load(Ordering::Relaxed), 0);
         assert!(coherence.guard(FILE, || take(&count)).is_some(), "the writer is through");
         assert_eq!(count.load(Ordering::Relaxed), 0, "what was not granted is not guarded");
+    }
+
+    #[test]
+    fn a_file_system_that_can_be_unmounted_is_not_kept_for_long() {
+        let (coherence, count) = (coherence(), Arc::new(AtomicUsize::new(0)));
+        let session = SessionId::new(1).expect("not 0");
+        let (outbox, mut inbox) = mpsc::unbounded_channel();
+        coherence.attach(session, 1, &outbox);
+        let other = FILE.next();
+        for (ino, keeps_mount) in [(FILE, true), (other, false)] {
+            let reading = coherence.begin_reading();
+            let held = coherence.guard(ino, || take_of(&count, keeps_mount)).expect("nobody waits");
+            assert_eq!(
+                reading.grant(session, None, &[(ino, Leases::HANDLE)])[..],
+                [Leases::HANDLE]
+            );
+            drop(held);
+        }
+        let now = since_boot();
+        coherence.free_mounts(now);
+        assert!(inbox.try_recv().is_err(), "it was used just now");
+        coherence.free_mounts(now + 2 * MOUNT_KEPT);
+        assert!(inbox.try_recv().is_ok(), "it is asked back");
+        assert!(coherence.guard(FILE, || take(&count)).is_none(), "it is given back first");
+        coherence.returned(session, ReturnLease { recall: 1, files: vec![HANDLE] });
+        assert_eq!(count.load(Ordering::Relaxed), 1, "that of the tree's own file system stays");
+        assert!(coherence.guard(FILE, || take(&count)).is_some());
     }
 
     #[test]
