@@ -84,7 +84,8 @@ const PERMISSIONS: Leases = Leases::ATTRIBUTES.union(Leases::HANDLE);
 const BOTH: Leases = Leases::DIRECTORY.union(Leases::ATTRIBUTES);
 
 /// Flags that change nothing where nothing is written.
-const HARMLESS: OpenFlags = OpenFlags::NONBLOCK.union(OpenFlags::SYNC).union(OpenFlags::DSYNC);
+pub(super) const HARMLESS: OpenFlags =
+    OpenFlags::NONBLOCK.union(OpenFlags::SYNC).union(OpenFlags::DSYNC);
 
 // === impl Effects ===
 

@@ -14,7 +14,7 @@ use mfs::types::{
 
 use super::coherence::{ChangeHold, Coherence, GuardHold, ReadingHold};
 use super::dispatch::Dispatch;
-use super::effects::{Effects, Keeping, Subject, Told, bits};
+use super::effects::{Effects, HARMLESS, Keeping, Subject, Told, bits};
 use super::run::Answer;
 use super::session::Session;
 use super::tree::Tree;
@@ -90,7 +90,8 @@ impl<T: Tree> Dispatch<T> {
         open.flags -= OpenFlags::LEASED;
         let ino = self.tree.number_of(&open.file);
         let is_leased = |ino| self.coherence.holds_handle(session.id, ino);
-        if open.proof.is_none() && open.access == Access::Read && ino.is_some_and(is_leased) {
+        let plain = open.access == Access::Read && HARMLESS.contains(open.flags);
+        if open.proof.is_none() && plain && ino.is_some_and(is_leased) {
             open.proof = self.tree.prove(session.owner.node, caller, open);
         }
     }

@@ -156,6 +156,8 @@ async fn what_was_opened_unasked_stays_open_until_the_lease_is_returned() {
     first.call(open(FILE, 3)).await.expect_err("nobody may open it");
     second.call(leased(open(FILE, 1))).await.expect_err("it has no lease");
     first.call(leased(open(FILE, 5))).await.expect("it was open");
+    let run = OpenFlags::LEASED | OpenFlags::EXECUTE;
+    first.call(Open { flags: run, ..open(FILE, 8) }).await.expect_err("nor opened to be run");
     give_back(&first, recall);
     first.settle().await;
     first.call(leased(open(FILE, 6))).await.expect_err("the lease is returned");
