@@ -24,6 +24,7 @@ const PAST: Leases = Leases::ATTRIBUTES.union(Leases::DATA).union(Leases::HANDLE
 
 /// An open for writing that is under way; dropped, it is over.
 pub(super) struct WriteIntent<T: Tree> {
+    coherence: Arc<Coherence>,
     session: Arc<Session<T>>,
     ino: InodeNo,
 }
@@ -96,8 +97,8 @@ impl<T: Tree> Dispatch<T> {
         }
     }
 
-    /// Begins an open for writing: from now on its session keeps no data for reading alone. `None` if it
-    /// keeps nothing anyway, nor does anybody keep an open.
+    /// Begins an open for writing: from now on its session keeps no data for reading alone, and nobody is let
+    /// open the file unasked.
     pub(super) fn intend(
         &self,
         session: &Arc<Session<T>>,
@@ -108,11 +109,10 @@ impl<T: Tree> Dispatch<T> {
             return None;
         }
         let ino = self.tree.number_of(&open.file)?;
-        if !session.remembers.load(Ordering::Acquire) && !self.coherence.is_handle_leased(ino) {
-            return None;
-        }
+        self.coherence.intend(ino);
         session.opens.lock().intend(ino);
-        Some(WriteIntent { session: Arc::clone(session), ino })
+        let coherence = Arc::clone(&self.coherence);
+        Some(WriteIntent { coherence, session: Arc::clone(session), ino })
     }
 
     /// Begins a fill; before the tree is looked at.
@@ -410,5 +410,6 @@ impl<T: Tree> WriteIntent<T> {
 impl<T: Tree> Drop for WriteIntent<T> {
     fn drop(&mut self) {
         self.session.opens.lock().forgo(self.ino);
+        self.coherence.forgo(self.ino);
     }
 }

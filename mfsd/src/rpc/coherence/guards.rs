@@ -32,6 +32,9 @@ pub(super) struct Guards {
     files: HashMap<InodeNo, Guarded>,
     /// Roughly in the order in which they came; some may be gone.
     order: VecDeque<InodeNo>,
+    /// How many opens for writing are under way: the kernel would let them wait for a guard, and with them the
+    /// threads that they are done on.
+    writers: HashMap<InodeNo, usize>,
 }
 
 #[derive(Default)]
@@ -62,6 +65,9 @@ impl Coherence {
         take: impl FnOnce() -> Option<Guard>,
     ) -> Option<GuardHold<'_>> {
         let mut inner = self.inner.lock();
+        if inner.guards.writers.contains_key(&ino) {
+            return None;
+        }
         if inner.guards.files.len() >= MOST && !inner.guards.files.contains_key(&ino) {
             let oldest = inner.guards.oldest();
             drop(inner);
@@ -93,6 +99,22 @@ impl Coherence {
         drop(inner);
         drop(surplus);
         Some(hold)
+    }
+
+    /// A session is about to open a file for writing, until [`Self::forgo`].
+    pub(in crate::rpc) fn intend(&self, ino: InodeNo) {
+        *self.inner.lock().guards.writers.entry(ino).or_default() += 1;
+    }
+
+    /// Ends what [`Self::intend`] began.
+    pub(in crate::rpc) fn forgo(&self, ino: InodeNo) {
+        let writers = &mut self.inner.lock().guards.writers;
+        if let Some(count) = writers.get_mut(&ino) {
+            *count -= 1;
+            if *count == 0 {
+                writers.remove(&ino);
+            }
+        }
     }
 
     /// Somebody waits to write these files.
@@ -143,6 +165,7 @@ impl Inner {
     pub(super) fn is_guarded(&self, ino: InodeNo) -> bool {
         let guarded = self.guards.files.get(&ino);
         guarded.is_some_and(|guarded| guarded.guard.is_some() && !guarded.awaited)
+            && !self.guards.writers.contains_key(&ino)
     }
 
     /// After leases were returned or lost: the guards that nothing needs any more, to be dropped without the
@@ -161,7 +184,7 @@ impl Inner {
 
 impl Guards {
     fn enter(&mut self, ino: InodeNo) -> &mut Guarded {
-        let Self { files, order } = self;
+        let Self { files, order, .. } = self;
         files.entry(ino).or_insert_with(|| {
             order.push_back(ino);
             Guarded { since: since_boot(), ..Guarded::default() }
@@ -299,6 +322,23 @@ mod tests {
         assert!(coherence.guard(FILE, || take(&count)).is_none(), "it is given back first");
         coherence.returned(session, ReturnLease { recall: 1, files: vec![HANDLE] });
         assert_eq!(count.load(Ordering::Relaxed), 1, "that of the tree's own file system stays");
+        assert!(coherence.guard(FILE, || take(&count)).is_some());
+    }
+
+    #[test]
+    fn who_is_about_to_write_waits_for_no_guard() {
+        let (coherence, count) = (coherence(), Arc::new(AtomicUsize::new(0)));
+        let session = SessionId::new(1).expect("not 0");
+        let (outbox, _inbox) = mpsc::unbounded_channel();
+        coherence.attach(session, 1, &outbox);
+        let reading = coherence.begin_reading();
+        let held = coherence.guard(FILE, || take(&count)).expect("nobody waits");
+        coherence.intend(FILE);
+        assert_eq!(reading.grant(session, None, &[HANDLE])[..], [Leases::empty()]);
+        drop(held);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+        assert!(coherence.guard(FILE, || take(&count)).is_none());
+        coherence.forgo(FILE);
         assert!(coherence.guard(FILE, || take(&count)).is_some());
     }
 
