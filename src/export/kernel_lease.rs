@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use std::{fmt, io, thread};
 
 use super::fd_budget::FdSlot;
@@ -55,6 +56,14 @@ pub struct KernelLease {
     _slot: FdSlot,
 }
 
+/// For how many seconds the kernel lets who wants to write wait for a lease (proc_sys_fs(5)); 0: as long as it takes.
+const BREAK_TIME: &str = "/proc/sys/fs/lease-break-time";
+
+/// Whether it waits as long as that.
+fn is_enough(waits: &str, longest: Duration) -> bool {
+    waits.trim().parse().is_ok_and(|seconds: u64| seconds == 0 || seconds >= longest.as_secs())
+}
+
 /// The signal by which the kernel tells. One that nothing else uses; the C library has the first few.
 fn signal() -> libc::c_int {
     libc::SIGRTMIN() + 7
@@ -64,11 +73,21 @@ fn signal() -> libc::c_int {
 
 impl Export {
     /// From now on has `wake` called, on a thread of its own, with the files that somebody waits to write.
-    /// Before, no leases are given. Called again, it changes nothing.
-    pub fn on_writers(&self, wake: OnWriters) {
+    /// Before, no leases are given; nor are they where the kernel would not let writers wait for as long as it may
+    /// take to give them back. Called again, it changes nothing.
+    pub fn on_writers(&self, longest: Duration, wake: OnWriters) {
         let leases = &self.tree.kernel_leases;
         if leases.told.get().is_some() {
             return;
+        }
+        let waits = std::fs::read_to_string(BREAK_TIME).unwrap_or_default();
+        if !is_enough(&waits, longest) {
+            return tracing::warn!(
+                "each open of another node's mount is a message: local writers would wait for it for {} s only, \
+                 and not {}; see {BREAK_TIME}",
+                waits.trim(),
+                longest.as_secs()
+            );
         }
         match leases.start(wake) {
             Ok(told) => drop(leases.told.set(told)), // by whoever composes the daemon, once
@@ -213,4 +232,19 @@ fn is_refused(fd: BorrowedFd<'_>, lease: FileLease) -> io::Result<bool> {
     }
     sys::set_lease(fd, FileLease::None)?;
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_lets_writers_through_too_early_is_recognised() {
+        let longest = Duration::from_secs(15);
+        for (waits, enough) in
+            [("45\n", true), ("15\n", true), ("14\n", false), ("0\n", true), ("", false)]
+        {
+            assert_eq!(is_enough(waits, longest), enough, "{waits:?}");
+        }
+    }
 }

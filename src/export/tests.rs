@@ -149,7 +149,7 @@ fn who_waits_to_write_a_leased_file_is_told_of() {
     assert!(export.lease_for_reading(&opened).is_none(), "nobody would be told");
 
     let (sender, receiver) = std::sync::mpsc::channel();
-    export.on_writers(Box::new(move |files| sender.send(files.to_vec()).unwrap()));
+    export.on_writers(Duration::ZERO, Box::new(move |files| sender.send(files.to_vec()).unwrap()));
     let writer = std::fs::File::options().write(true).open(&path).unwrap();
     assert!(export.lease_for_reading(&opened).is_none(), "it is being written");
     drop(writer);
@@ -185,7 +185,7 @@ fn a_lock_ends_with_its_open_though_the_file_is_leased() {
         export.call(&caller, Lookup { parent, name: name("a"), keep: false }, opens).unwrap().file;
     let (open, access, flags) = (OpenId::FIRST, Access::Read, OpenFlags::empty());
     export.call(&caller, op::Open { file, open, access, flags, proof: None }, opens).unwrap();
-    export.on_writers(Box::new(|_| ()));
+    export.on_writers(Duration::ZERO, Box::new(|_| ()));
     let (lease, _) = export.lease_for_reading(&opens.find(open).unwrap()).unwrap();
     let lock = op::SetLock {
         open,

@@ -144,8 +144,8 @@ impl Tree for ExportTree {
         Some((Guard::new(lease, self.export.is_mounted_below(open.file())), used))
     }
 
-    fn on_writers(&self, wake: OnWriters) {
-        self.export.on_writers(wake);
+    fn on_writers(&self, longest: Duration, wake: OnWriters) {
+        self.export.on_writers(longest, wake);
     }
 
     fn on_local_changes(&self, wake: Box<dyn Fn() + Send>) {

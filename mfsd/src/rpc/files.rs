@@ -133,11 +133,14 @@ impl<T: Tree> FilesService<T> {
             }
         }));
         let dispatch = Arc::downgrade(&service.dispatch);
-        service.dispatch.tree.on_writers(Box::new(move |files| {
+        // Who does not return a lease is cut off, and may use it until its term is over.
+        let longest = lease_term + limits.patience + Duration::from_secs(1);
+        let wake = Box::new(move |files: &[_]| {
             if let Some(dispatch) = dispatch.upgrade() {
                 dispatch.coherence.writer_waits(files);
             }
-        }));
+        });
+        service.dispatch.tree.on_writers(longest, wake);
         service
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mfs::export::{Interest, LocalChanges, LocalUse, LockRecord, OnWriters};
@@ -121,8 +122,9 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
         None
     }
 
-    /// Has `wake` called with the guarded files that somebody waits to write, until the tree is gone.
-    fn on_writers(&self, _wake: OnWriters) {}
+    /// Has `wake` called with the guarded files that somebody waits to write, until the tree is gone. `longest`:
+    /// how long that may have to wait.
+    fn on_writers(&self, _longest: Duration, _wake: OnWriters) {}
 
     /// Has `wake` called whenever there are local changes, until the tree is gone.
     fn on_local_changes(&self, wake: Box<dyn Fn() + Send>);
