@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::MountedFs;
 use super::cache::Openings;
+use super::growing::Following;
 use super::handle_map::{Fh, Handle, HandleMap, OpenFile, OpenedHere, Opener};
 use super::inode_map::Subject;
 use super::io::Opened;
@@ -118,7 +119,9 @@ impl MountedFs {
         let mut following = None;
         if is_file {
             here = here.with_caller(plain_caller(asker));
-            following = Some(self.follow(node, home, ino));
+            // Its attributes are known, which is looked at again when it is numbered; so nobody need look at how
+            // long it is now, and this thread, one that reads requests, could not have it done.
+            following = Some(Following::begin(&self.cache, (node, home), ino));
         }
         Some(self.handles.insert(Handle::Open(Box::new(OpenFile {
             ino,
