@@ -374,7 +374,8 @@ impl Pages {
 fn apart(work: impl FnOnce() + Send + 'static) {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn_blocking(work)),
-        Err(_) => work(),
+        // A thread that reads requests: it would wait for the READ that it has yet to answer.
+        Err(_) => drop(std::thread::spawn(work)),
     }
 }
 
