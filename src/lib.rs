@@ -20,6 +20,8 @@ pub mod identity;
 
 pub mod lease;
 
+pub mod jobs;
+
 pub mod wire;
 
 pub mod net;
@@ -27,5 +29,3 @@ pub mod net;
 pub mod export;
 
 pub mod client;
-
-pub mod jobs;

@@ -154,6 +154,18 @@ impl Daemon {
         self.node.borrow().clone()
     }
 
+    /// The same, for whoever cannot do without.
+    ///
+    /// # Errors
+    /// That this machine is in no cluster, in a sentence.
+    pub(crate) fn clustered(&self) -> Result<Arc<Node>, tonic::Status> {
+        self.node().ok_or_else(|| {
+            tonic::Status::failed_precondition(
+                "this machine is in no cluster: `mfs init` founds one, `mfs join TOKEN HOST` joins one",
+            )
+        })
+    }
+
     /// The same, to be told of changes.
     pub(crate) fn watch_node(&self) -> watch::Receiver<Option<Arc<Node>>> {
         self.node.subscribe()

@@ -4,6 +4,7 @@ mod arguments;
 mod cluster;
 mod connections;
 mod daemon;
+mod jobs;
 mod listener;
 mod local;
 mod node;

@@ -6,6 +6,7 @@
 //! Not here: who starts and carries jobs (`mfsd`), and what a person types (the `mfs` command).
 
 mod order;
+pub mod placement;
 mod program;
 
 pub use order::{Ended, MAX_ORDER, Order, OrderError, Report, Setup, read_frame, write_frame};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper_util::rt::TokioIo;
 use mfs_proto::v1;
 use mfs_proto::v1::local_client::LocalClient as Stub;
+use mfs_proto::v1::local_jobs_client::LocalJobsClient;
 use tokio::net::UnixStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -23,6 +24,7 @@ use crate::wire::cluster as wire;
 #[derive(Debug, Clone)]
 pub struct LocalClient {
     stub: Stub<Channel>,
+    channel: Channel,
 }
 
 /// Why mfsd did not do what it was asked.
@@ -125,12 +127,18 @@ impl LocalClient {
             .connect_with_connector(connector)
             .await
             .map_err(|_| LocalError::NotRunning { path })?;
-        Ok(Self { stub: Stub::new(channel).max_decoding_message_size(MAX_ANSWER) })
+        let stub = Stub::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        Ok(Self { stub, channel })
     }
 
     /// The generated client, for commands that print what they are told.
     pub fn stub(&self) -> Stub<Channel> {
         self.stub.clone()
+    }
+
+    /// The generated client of the service about jobs.
+    pub fn jobs(&self) -> LocalJobsClient<Channel> {
+        LocalJobsClient::new(self.channel.clone()).max_encoding_message_size(MAX_ANSWER)
     }
 
     /// The figures of a node, by name; of this one if `None`.

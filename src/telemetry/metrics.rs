@@ -150,6 +150,9 @@ metrics! {
     /// Local openings for writing that waited for mounts to let a file go, counted by file.
     SERVER_WRITERS_AWAITED: Counter = "mfs_server_writers_awaited_total",
         Counter, Count, Experimental, Daemon;
+    /// Jobs that run on this node.
+    JOBS_HOSTED: Gauge = "mfs_jobs_hosted",
+        Gauge, Count, Experimental, Daemon;
     /// Leases granted with answers, counted by file.
     SERVER_LEASES_GRANTED: Counter = "mfs_server_leases_granted_total",
         Counter, Count, Experimental, Daemon;

@@ -8,6 +8,7 @@ pub mod cluster;
 mod error;
 mod field;
 mod greeting;
+pub mod job;
 mod lease;
 mod message;
 mod operation;

@@ -41,6 +41,9 @@ fn two_with_long_names() -> Cluster {
     let token = said.split_whitespace().find(|word| word.starts_with("MFS1-"));
     let token = token.expect("mfs init prints a token");
     n2.run(&format!("mfs join {token} 10.61.0.1 --name {}", NAMES[1]));
+    mfs_tests::eventually("they see each other", std::time::Duration::from_secs(60), || {
+        n1.try_run(&format!("ls /mfs/{}/etc", NAMES[1])).status.success()
+    });
     n2.run("ip addr add fd00:1234:5678:9abc:def0:1234:5678:9abc/64 dev eth0");
     lab
 }

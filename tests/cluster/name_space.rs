@@ -23,6 +23,24 @@ fn every_node_has_its_directory() {
     }
 }
 
+/// The views of jobs have mounts there.
+#[test]
+fn what_is_mounted_in_the_root_of_a_node_stays_while_the_node_is_away() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    for point in ["proc", "sys", "dev", "mfs"] {
+        n2.run(&format!("mount -t tmpfs mark /mfs/n1/{point} && echo here >/mfs/n1/{point}/mark"));
+    }
+    n1.kill_daemon();
+    eventually("n1 is away", Duration::from_secs(60), || {
+        !n2.try_run("timeout 20 ls /mfs/n1/etc").status.success()
+    });
+    for point in ["proc", "sys", "dev", "mfs"] {
+        assert_eq!(n2.run(&format!("cat /mfs/n1/{point}/mark")), "here");
+        n2.run(&format!("ls /mfs/n1 >/dev/null; umount /mfs/n1/{point}"));
+    }
+}
+
 /// Numbers and the entries that depend on the caller are links: resolved, not listed.
 #[test]
 fn numbers_and_here_are_links_that_are_not_listed() {

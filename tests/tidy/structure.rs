@@ -16,16 +16,18 @@ const KERNEL_PORT: [&str; 6] = [
 ];
 
 /// Where generated messages may be seen: the conversion, and the edges that send and receive them.
-const WIRE_EDGES: [&str; 10] = [
+const WIRE_EDGES: [&str; 12] = [
     "proto/",
     "src/wire/",
     "src/client/lane.rs",
     "src/client/testing/",
     "src/net/local.rs",
     "src/bin/mfs/cluster/",
+    "src/bin/mfs/jobs/",
     "mfsd/src/rpc/",
     "mfsd/src/local/",
     "mfsd/src/cluster/",
+    "mfsd/src/jobs/",
     "tests/",
 ];
 
@@ -35,7 +37,8 @@ const COMPOSITION: &str = "mfsd/src/node/parts.rs";
 /// Where arguments and environment are read.
 fn reads_environment(path: &str) -> bool {
     // `mfs lab exec` gives the caller's own PATH to what it runs, as env(1) does.
-    let passes_on = path == "src/bin/mfs/lab/enter.rs";
+    // `mfs run` takes the environment along.
+    let passes_on = ["src/bin/mfs/lab/enter.rs", "src/bin/mfs/jobs/run.rs"].contains(&path);
     path.ends_with("/main.rs")
         || path.ends_with("build.rs")
         || path.starts_with("src/config/")

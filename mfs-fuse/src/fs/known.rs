@@ -42,6 +42,9 @@ impl MountedFs {
         parent: InodeNo,
         name: &FileName,
     ) -> Option<Result<Attr, Errno>> {
+        if let Some(point) = self.known_point(parent, name) {
+            return Some(Ok(point));
+        }
         let (node, home) = match self.inodes.find(parent)? {
             Subject::Top => return self.known_node(asker, name).map(Ok),
             Subject::Magic | Subject::Link { .. } => return None,

@@ -4,7 +4,7 @@
 //! about a file comes from its home node, or from what is remembered while the home grants a lease on it.
 //!
 //! Lock order: `InodeMap::inner`, `HandleMap::inner`, `Nodes::roots`, the locks of `cache`, the tables of
-//! `Selections`, `Misses::by_thread`, `Moves::found`, `Forgotten::files`, `Growing::open`,
+//! `Selections`, `Misses::by_thread`, `Moves::found`, `Forgotten::files`, `Growing::open`, `Points::found`,
 //! `Conflicts::untold` and `Backlog::inner` are leaves; no two of them are held together, and none across
 //! an `.await`.
 
@@ -27,6 +27,7 @@ mod moved;
 mod namespace;
 pub mod nodes;
 pub mod pages;
+mod points;
 pub mod process;
 pub mod remote;
 mod removed;
@@ -53,6 +54,7 @@ use self::inode_map::{InodeMap, Subject};
 use self::missed::Misses;
 use self::moved::Moves;
 use self::nodes::Nodes;
+use self::points::Points;
 use self::process::Asker;
 use self::selection::Selections;
 use self::write_back::Conflicts;
@@ -72,6 +74,7 @@ pub struct MountedFs {
     misses: Misses,
     forgotten: Forgotten,
     moves: Moves,
+    points: Points,
     terms: Terms,
     mounted_at: Timestamp,
 }
@@ -135,6 +138,7 @@ impl MountedFs {
             misses: Misses::default(),
             forgotten: Forgotten::default(),
             moves: Moves::default(),
+            points: Points::default(),
             terms,
             mounted_at: Self::now(),
         })

@@ -41,6 +41,9 @@ impl MountedFs {
         cache.note_lookup(since_boot(), stamp, place.home, &name, &answer);
         self.cache.trim();
         let entry = answer.result.map_err(gone)?;
+        if place.is_root {
+            self.note_point(place.node, &name, &entry);
+        }
         Ok(self.admit_at(request.asker, (parent, &name), place.node, entry))
     }
 

@@ -4,7 +4,7 @@
 //! A daemon that is stopped, or starved, cannot let go of what it holds, and its nodes wait for it only until
 //! the lease is over. read(2) asks the daemon and so waits for it; but what is mapped, and what is sent
 //! (sendfile(2)), comes from the kernel alone and would be old. So the daemon says all the time that it lives,
-//! and which files it keeps; when it has said nothing for [`SILENCE`], which is shorter than what is left of
+//! and which files it keeps; when it has said nothing for `SILENCE`, which is shorter than what is left of
 //! any lease by then, the guardian tells the kernel to drop them. Whoever wants them then waits for the daemon.
 //!
 //! Files with pages that may have been stored into are left out: to drop them is to write them back, which
@@ -89,7 +89,7 @@ impl Guardian {
         Arc::clone(&self.table)
     }
 
-    /// The daemon lives. To be called several times within [`SILENCE`]. A guardian that is gone is replaced.
+    /// The daemon lives. To be called several times within `SILENCE`. A guardian that is gone is replaced.
     pub fn beat(&self, now: Duration) {
         self.table.beat(now);
         let mut running = self.running.lock();

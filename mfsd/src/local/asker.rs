@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 ///
 /// # Errors
 /// That the kernel said nothing.
-pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let info = request.extensions().get::<UdsConnectInfo>();
     let credentials = info.and_then(|info| info.peer_cred);
     let credentials =

@@ -3,7 +3,7 @@
 //! Who asks is told by the kernel (SO_PEERCRED). Everybody may look, at what is held on files as far as he
 //! can reach them; only root may change anything or see keys.
 
-mod asker;
+pub(crate) mod asker;
 mod files;
 mod holdings;
 mod mount;
@@ -12,6 +12,7 @@ mod users;
 
 use std::sync::Arc;
 
+use mfs_proto::v1::local_jobs_server::LocalJobsServer;
 use mfs_proto::v1::local_server::LocalServer;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -22,6 +23,7 @@ use tonic::{Request, Status};
 use tracing::error;
 
 use crate::daemon::Daemon;
+use crate::jobs::{LocalJobs, MAX_START};
 use crate::node;
 use service::LocalService;
 
@@ -34,10 +36,11 @@ pub(crate) fn serve(
 ) {
     let stopped = stop.clone().cancelled_owned();
     let files = files::LocalFiles::new(daemon.clone());
+    let jobs = LocalJobsServer::new(LocalJobs(daemon.clone())).max_decoding_message_size(MAX_START);
     let local = LocalServer::new(LocalService::new(daemon, stop.clone()));
     tasks.spawn(async move {
         let incoming = UnixListenerStream::new(listener);
-        let server = node::server().add_service(local).add_service(files);
+        let server = node::server().add_service(local).add_service(files).add_service(jobs);
         let served = server.serve_with_incoming_shutdown(incoming, stopped).await;
         if let Err(error) = served {
             error!("the local socket is not served any more: {error}");

@@ -39,11 +39,7 @@ impl LocalService {
     }
 
     fn node(&self) -> Result<Arc<Node>, Status> {
-        self.daemon.node().ok_or_else(|| {
-            Status::failed_precondition(
-                "this machine is in no cluster: `mfs init` founds one, `mfs join TOKEN HOST` joins one",
-            )
-        })
+        self.daemon.clustered()
     }
 }
 

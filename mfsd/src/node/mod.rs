@@ -29,6 +29,7 @@ use crate::cluster::membership::Membership;
 use crate::cluster::renewal;
 use crate::connections::Connections;
 use crate::daemon::Daemon;
+use crate::jobs::Jobs;
 use crate::peer::{Origin, Peer};
 use crate::rpc::{ExportTree, FilesService, Instance};
 
@@ -57,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) addresses: Vec<SocketAddr>,
     /// The file service.
     pub(crate) files: Files,
+    /// Jobs that were started here, or run here.
+    pub(crate) jobs: Arc<Jobs>,
     /// What this machine's kernel does not have, and so is off.
     pub(crate) without: Vec<KernelFeature>,
     export: MountExport,
@@ -69,6 +72,9 @@ pub(crate) struct Node {
     /// Held while the register changes.
     registering: Mutex<()>,
 }
+
+/// Where views of jobs are built, in the runtime directory.
+const JOBS: &str = "jobs";
 
 // === settings of the HTTP/2 server, the same on both sockets ===
 
@@ -135,6 +141,7 @@ impl Node {
                 runtime,
                 node.clone(),
             ),
+            jobs: Jobs::new(runtime.join(JOBS)),
             without,
             config,
             store: daemon.store.clone(),

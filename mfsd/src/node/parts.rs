@@ -13,6 +13,7 @@ use mfs::net::local::MountExport;
 use mfs::types::{ExportId, KernelFeature, NodeId};
 use mfs_proto::v1::cluster_server::ClusterServer;
 use mfs_proto::v1::enrol_server::EnrolServer;
+use mfs_proto::v1::jobs_server::JobsServer;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
@@ -22,6 +23,7 @@ use super::{Files, Node, register, server};
 use crate::cluster::exchange::Exchanger;
 use crate::cluster::membership::{Membership, MembershipSettings};
 use crate::cluster::services;
+use crate::jobs::{MAX_START, PeerJobs};
 use crate::listener::{self, Door};
 use crate::peer;
 use crate::rpc::{ExportTree, FilesService, FilesSettings, Instance, Limits};
@@ -174,6 +176,10 @@ impl Node {
         Routes::new(enrol)
             .add_service(InterceptedService::new(cluster, peer::require))
             .add_service(InterceptedService::new(self.files.server(), peer::require))
+            .add_service(InterceptedService::new(
+                JobsServer::new(PeerJobs(self.clone())).max_decoding_message_size(MAX_START),
+                peer::require,
+            ))
     }
 }
 

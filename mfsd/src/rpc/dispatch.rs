@@ -1,7 +1,6 @@
 //! From a request that was read to its answer: sessions' rules before, execution on a thread that may
 //! block, locks and open files after. What was begun is finished, whatever becomes of its stream.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -28,7 +27,7 @@ use super::once::{Answered, Named, Once};
 use super::open_table::Opening;
 use super::opens_of::OpensOf;
 use super::reply_cache::Begun;
-use super::run::{Answer, Responder, Run};
+use super::run::{Answer, Responder, Run, panic_text};
 use super::session::{Ended, Session};
 use super::settling::Settling;
 use super::tree::{Opens, Tree};
@@ -286,11 +285,6 @@ fn enter<T: Tree>(
     let sink = Sink { to: recipient, opening: None };
     sink.finish(session, Err(refused), Leases::empty(), Executed::No);
     None
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
 }
 
 // === impl Job ===

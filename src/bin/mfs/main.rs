@@ -3,8 +3,10 @@
 mod cluster;
 mod demo;
 mod generate;
+mod jobs;
 mod lab;
 mod out;
+mod raw;
 mod select;
 mod stats;
 
@@ -24,6 +26,8 @@ struct Args {
 enum Command {
     #[command(flatten)]
     Cluster(cluster::Command),
+    #[command(flatten)]
+    Jobs(jobs::Command),
     /// A cluster of several nodes on this machine, in namespaces: to try mfs, to test it
     Lab(lab::Args),
     /// Show a cluster of three nodes at work on this machine
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
         Command::Cluster(command) => cluster::run(command),
+        Command::Jobs(command) => jobs::run(command),
         Command::Lab(args) => lab::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Select(args) => select::run(&args),

@@ -11,6 +11,9 @@ mod span;
 mod token;
 mod why;
 
+pub(crate) use self::nodes::table;
+pub(crate) use self::why::length;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,7 +48,7 @@ pub(crate) enum Command {
 
 /// Where mfsd is asked.
 #[derive(Debug, clap::Args)]
-struct Daemon {
+pub(crate) struct Daemon {
     /// Where mfsd has its socket
     #[arg(long, value_name = "DIR", default_value = mfs::config::paths::RUNTIME, value_parser = absolute)]
     runtime: PathBuf,
@@ -71,7 +74,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+pub(crate) fn block_on(
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -82,6 +87,11 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Res
 // === impl Daemon ===
 
 impl Daemon {
+    /// The runtime directory.
+    pub(crate) fn runtime(&self) -> &std::path::Path {
+        &self.runtime
+    }
+
     /// Connects to a daemon that must be running already.
     async fn connect(&self) -> anyhow::Result<Stub<Channel>> {
         Ok(mfs::net::local::LocalClient::connect(&self.runtime).await?.stub())
@@ -89,12 +99,12 @@ impl Daemon {
 }
 
 /// What the daemon refused, as its own sentence.
-fn refused(status: tonic::Status) -> anyhow::Error {
+pub(crate) fn refused(status: tonic::Status) -> anyhow::Error {
     mfs::net::local::LocalError::from(status).into()
 }
 
 /// Tells what a person should know, on standard error.
-fn warn(sentences: &[String]) {
+pub(crate) fn warn(sentences: &[String]) {
     for sentence in sentences {
         out::tell(format_args!("mfs: warning: {sentence}"));
     }

@@ -173,7 +173,7 @@ impl std::fmt::Display for Holder {
 }
 
 /// A length of time for people.
-pub(super) fn length(millis: u64) -> String {
+pub(crate) fn length(millis: u64) -> String {
     span::show(millis / 1_000)
 }
 

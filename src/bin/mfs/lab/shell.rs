@@ -8,16 +8,13 @@ use std::process::{ExitCode, ExitStatus, Stdio};
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
 use super::enter::{self, Inside};
 use super::names::LabNode;
 use super::state::Lab;
 use super::sys::{Setup, Signals};
-
-/// The caller's terminal in raw mode; as it was again when this is dropped.
-#[derive(Debug)]
-struct Raw(Termios);
+use crate::raw::Raw;
 
 /// Runs a shell in `node`; without a terminal one that reads commands from standard input.
 pub(super) fn run(lab: Lab, node: LabNode) -> anyhow::Result<ExitCode> {
@@ -118,26 +115,5 @@ fn write_all(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
 fn follow_size(terminal: &OwnedFd) {
     if let Ok(size) = tcgetwinsize(io::stdin()) {
         let _ = tcsetwinsize(terminal, size);
-    }
-}
-
-// === impl Raw ===
-
-impl Raw {
-    fn enter() -> anyhow::Result<Self> {
-        let before = tcgetattr(io::stdin()).context("cannot read the terminal's settings")?;
-        let raw = Self(before.clone());
-        let mut settings = before;
-        settings.make_raw();
-        tcsetattr(io::stdin(), OptionalActions::Now, &settings)
-            .context("cannot change the terminal's settings")?;
-        Ok(raw)
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // The terminal may be gone; then there is nothing to restore.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
     }
 }

@@ -1,0 +1,215 @@
+//! The services about jobs: one short handler for each call.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mfs::jobs::JobId;
+use mfs::membership::MemberState;
+use mfs::types::Caller;
+use mfs::wire::job::StartJob;
+use mfs_proto::v1;
+use mfs_proto::v1::job_input::Kind as Input;
+use mfs_proto::v1::jobs_server::Jobs as JobsService;
+use mfs_proto::v1::local_jobs_server::LocalJobs as LocalJobsService;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::host::{self, Hosted};
+use super::{home, load};
+use crate::cluster::dial;
+use crate::daemon::Daemon;
+use crate::local::asker;
+use crate::node::Node;
+use crate::peer::Peer;
+
+type Outputs = Pin<Box<dyn Stream<Item = Result<v1::JobOutput, Status>> + Send + 'static>>;
+
+/// How long a node may take to say which jobs it has.
+const LIST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Signals that there are (signal(7)).
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+
+/// For users of this machine.
+pub(crate) struct LocalJobs(pub(crate) Arc<Daemon>);
+
+/// For the other nodes.
+pub(crate) struct PeerJobs(pub(crate) Arc<Node>);
+
+/// Whether a signal can be sent.
+fn check_signal(signal: i32) -> Result<(), Status> {
+    if SIGNALS.contains(&signal) {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("there is no signal {signal}: they are 1 to 64")))
+}
+
+fn signalled(sent: Option<bool>, id: &JobId) -> Result<Response<v1::SignalJobReply>, Status> {
+    match sent {
+        Some(true) => Ok(Response::new(v1::SignalJobReply {})),
+        Some(false) => Err(Status::permission_denied(format!("job {id} is another user's"))),
+        None => {
+            Err(Status::not_found(format!("there is no job {id}: `mfs ps` shows those that run")))
+        }
+    }
+}
+
+// === impl LocalJobs ===
+
+#[tonic::async_trait]
+impl LocalJobsService for LocalJobs {
+    type RunStream = Outputs;
+
+    async fn run(
+        &self,
+        request: Request<Streaming<v1::JobInput>>,
+    ) -> Result<Response<Outputs>, Status> {
+        let caller = asker::caller(&request)?;
+        let outputs = home::run(&self.0.clustered()?, caller, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(outputs))))
+    }
+
+    async fn list_jobs(
+        &self,
+        _: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsReply>, Status> {
+        let node = self.0.clustered()?;
+        let view = node.view();
+        let mut asked = JoinSet::new();
+        for member in view.members().iter().cloned() {
+            let (node, is_own) = (Arc::clone(&node), member.id == view.me());
+            asked.spawn(async move {
+                let asking = async {
+                    if is_own {
+                        return Ok(node.jobs.own(&member.name));
+                    }
+                    if member.state == MemberState::Dead {
+                        return Err(());
+                    }
+                    let mut client = home::client(&node, &member).await.map_err(|_| ())?;
+                    let answer = client.own_jobs(v1::OwnJobsRequest {}).await.map_err(|_| ())?;
+                    Ok(answer.into_inner().jobs)
+                };
+                let jobs = tokio::time::timeout(LIST_PATIENCE, asking).await.unwrap_or(Err(()));
+                (member.name.to_string(), jobs)
+            });
+        }
+        let mut reply = v1::ListJobsReply::default();
+        for (name, jobs) in asked.join_all().await {
+            match jobs {
+                Ok(jobs) => reply.jobs.extend(jobs),
+                Err(()) => reply.unanswered.push(name),
+            }
+        }
+        let key = |job: &v1::Job| job.id.parse::<JobId>().ok();
+        reply.jobs.sort_by_key(key);
+        reply.unanswered.sort();
+        Ok(Response::new(reply))
+    }
+
+    async fn signal_job(
+        &self,
+        request: Request<v1::SignalJobRequest>,
+    ) -> Result<Response<v1::SignalJobReply>, Status> {
+        let caller = asker::caller(&request)?;
+        let node = self.0.clustered()?;
+        let v1::SignalJobRequest { id, signal } = request.into_inner();
+        check_signal(signal)?;
+        let id: JobId = id.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let view = node.view();
+        let home = view.by_name(&id.home).ok_or_else(|| {
+            Status::not_found(format!("there is no node {}: `mfs nodes` shows them", id.home))
+        })?;
+        if home.id == view.me() {
+            return signalled(node.jobs.signal(id.number, signal, caller.uid), &id);
+        }
+        let mut client = home::client(&node, home).await.map_err(Status::unavailable)?;
+        let request = v1::SignalRequest { number: id.number, signal, caller: Some(caller.into()) };
+        client
+            .signal(request)
+            .await
+            .map_err(|status| Status::new(status.code(), format!("{:#}", dial::plain(status))))
+    }
+}
+
+// === impl PeerJobs ===
+
+impl PeerJobs {
+    /// What a peer says of a caller, as this node takes it.
+    fn vouch(&self, peer: &Peer, caller: Option<Caller>) -> Result<Caller, Status> {
+        let caller =
+            caller.ok_or_else(|| Status::invalid_argument("nobody is named as its user"))?;
+        if caller.uid == 0 && !self.0.trusts_root_of(peer) {
+            return Err(Status::permission_denied(
+                "root of another node is nobody here, so its jobs are not run: run it as another user, or \
+                 trust that node's root ([peer.NAME] trust_root = true in mfsd.toml)",
+            ));
+        }
+        Ok(caller)
+    }
+}
+
+fn peer_of<T>(request: &Request<T>) -> Result<Peer, Status> {
+    let peer = request.extensions().get::<Peer>().cloned();
+    peer.ok_or_else(|| Status::unauthenticated("only nodes of the cluster are answered"))
+}
+
+#[tonic::async_trait]
+impl JobsService for PeerJobs {
+    type HostStream = Outputs;
+
+    async fn host(
+        &self,
+        request: Request<Streaming<v1::JobInput>>,
+    ) -> Result<Response<Outputs>, Status> {
+        let peer = peer_of(&request)?;
+        let mut inbound = request.into_inner();
+        let first = inbound.message().await?.and_then(|input| input.kind);
+        let Some(Input::Start(start)) = first else {
+            return Err(Status::invalid_argument("the first message of a job says what to run"));
+        };
+        let invalid = |error: String| Status::invalid_argument(error);
+        let start = StartJob::try_from(start).map_err(|error| invalid(error.to_string()))?;
+        let program = start.program.checked().map_err(|error| invalid(error.to_string()))?;
+        let caller = self.vouch(&peer, start.caller)?;
+        let view = self.0.view();
+        let home = view.by_id(peer.node).map(|member| member.name.clone()).ok_or_else(|| {
+            Status::unavailable("this node does not know yet where the job comes from: try again")
+        })?;
+        let job = Hosted { home, program, caller, local_tmp: start.local_tmp };
+        let inputs = inbound.map_while(Result::ok);
+        let outputs = host::host(&self.0, job, inputs);
+        let outputs =
+            ReceiverStream::new(outputs).map(|kind| Ok(v1::JobOutput { kind: Some(kind) }));
+        Ok(Response::new(Box::pin(outputs)))
+    }
+
+    async fn load(&self, _: Request<v1::LoadRequest>) -> Result<Response<v1::LoadReply>, Status> {
+        Ok(Response::new(load::now(self.0.jobs.hosted())))
+    }
+
+    async fn own_jobs(
+        &self,
+        _: Request<v1::OwnJobsRequest>,
+    ) -> Result<Response<v1::OwnJobsReply>, Status> {
+        let own = self.0.credentials().identity().name().clone();
+        Ok(Response::new(v1::OwnJobsReply { jobs: self.0.jobs.own(&own) }))
+    }
+
+    async fn signal(
+        &self,
+        request: Request<v1::SignalRequest>,
+    ) -> Result<Response<v1::SignalJobReply>, Status> {
+        let peer = peer_of(&request)?;
+        let v1::SignalRequest { number, signal, caller } = request.into_inner();
+        check_signal(signal)?;
+        let caller = caller.map(Caller::try_from).transpose();
+        let caller = caller.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let caller = self.vouch(&peer, caller)?;
+        let home = self.0.credentials().identity().name().clone();
+        signalled(self.0.jobs.signal(number, signal, caller.uid), &JobId { home, number })
+    }
+}

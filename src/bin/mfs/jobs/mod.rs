@@ -1,0 +1,39 @@
+//! The commands that run programs on the nodes of the cluster, show them, and end them.
+
+mod kill;
+mod ps;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use mfs::net::local::LocalClient;
+use mfs_proto::v1::local_jobs_client::LocalJobsClient;
+use tonic::transport::Channel;
+
+use crate::cluster::{Daemon, block_on};
+
+/// The commands of this module.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program on the best node, or a named one; it sees the file tree of this one
+    Run(run::Args),
+    /// Show the jobs of the cluster
+    Ps(ps::Args),
+    /// Send a signal to a job
+    Kill(kill::Args),
+}
+
+/// Runs one of them.
+pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => block_on(run::run(args)),
+        Command::Ps(args) => block_on(ps::run(args)),
+        Command::Kill(args) => block_on(kill::run(args)),
+    }
+}
+
+/// Connects to the daemon of this machine.
+async fn connect(daemon: &Daemon) -> anyhow::Result<LocalJobsClient<Channel>> {
+    Ok(LocalClient::connect(daemon.runtime()).await?.jobs())
+}

@@ -1,0 +1,160 @@
+//! Conversion of jobs: what is to be run, and how it ended.
+
+use bytes::Bytes;
+use mfs_proto::v1;
+
+use super::error::Malformed;
+use super::field;
+use crate::jobs::{Ended, Limit, Program, Terminal};
+use crate::types::Caller;
+
+/// Most words of a command, and most variables of an environment.
+const MAX_WORDS: usize = 131_072;
+
+/// Most bytes of all of them: what Linux takes for a program (ARG_MAX), and a little more.
+const MAX_TEXT: usize = 3 << 20;
+
+/// Most resource limits.
+const MAX_LIMITS: usize = 32;
+
+/// What is to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartJob {
+    /// The program; not yet checked.
+    pub program: Program,
+    /// The node to run it on; the best, if empty.
+    pub node: String,
+    /// `/tmp` is the node's own.
+    pub local_tmp: bool,
+    /// As whom, in the word of who sends it.
+    pub caller: Option<Caller>,
+    /// Its number at its home; 0 where it has none yet.
+    pub number: u64,
+}
+
+impl From<StartJob> for v1::StartJob {
+    fn from(start: StartJob) -> Self {
+        let StartJob { program, node, local_tmp, caller, number } = start;
+        let texts = |texts: Vec<Vec<u8>>| texts.into_iter().map(Bytes::from).collect();
+        let limit = |limit: Limit| v1::ResourceLimit {
+            resource: limit.resource,
+            soft: limit.soft,
+            hard: limit.hard,
+        };
+        Self {
+            command: texts(program.command),
+            environment: texts(program.environment),
+            directory: program.directory.into(),
+            umask: program.umask,
+            nice: program.nice,
+            limits: program.limits.into_iter().map(limit).collect(),
+            terminal: program.terminal.map(Into::into),
+            node,
+            local_tmp,
+            caller: caller.map(Into::into),
+            number,
+        }
+    }
+}
+
+impl TryFrom<v1::StartJob> for StartJob {
+    type Error = Malformed;
+
+    fn try_from(start: v1::StartJob) -> Result<Self, Malformed> {
+        field::length_at_most("start_job.command", start.command.len(), MAX_WORDS)?;
+        field::length_at_most("start_job.environment", start.environment.len(), MAX_WORDS)?;
+        field::length_at_most("start_job.limits", start.limits.len(), MAX_LIMITS)?;
+        let texts = start.command.iter().chain(&start.environment);
+        let length = texts.map(Bytes::len).sum::<usize>() + start.directory.len();
+        field::length_at_most("start_job", length, MAX_TEXT)?;
+        let texts = |texts: Vec<Bytes>| texts.into_iter().map(Vec::from).collect();
+        let limit = |limit: v1::ResourceLimit| Limit {
+            resource: limit.resource,
+            soft: limit.soft,
+            hard: limit.hard,
+        };
+        Ok(Self {
+            program: Program {
+                command: texts(start.command),
+                environment: texts(start.environment),
+                directory: start.directory.into(),
+                umask: start.umask,
+                nice: start.nice,
+                limits: start.limits.into_iter().map(limit).collect(),
+                terminal: start.terminal.map(Into::into),
+            },
+            node: start.node,
+            local_tmp: start.local_tmp,
+            caller: start.caller.map(Caller::try_from).transpose()?,
+            number: start.number,
+        })
+    }
+}
+
+impl From<Terminal> for v1::TerminalSize {
+    fn from(size: Terminal) -> Self {
+        Self { rows: size.rows.into(), columns: size.columns.into() }
+    }
+}
+
+impl From<v1::TerminalSize> for Terminal {
+    fn from(size: v1::TerminalSize) -> Self {
+        let small = |length: u32| u16::try_from(length).unwrap_or(u16::MAX);
+        Self { rows: small(size.rows), columns: small(size.columns) }
+    }
+}
+
+/// How a job ended, as it is told.
+pub fn job_ended(ended: Ended) -> v1::JobEnded {
+    let how = match ended {
+        Ended::Exited(status) => v1::job_ended::How::Exited(status.into()),
+        Ended::Killed(signal) => v1::job_ended::How::Killed(signal),
+    };
+    v1::JobEnded { how: Some(how) }
+}
+
+/// That a job was not run, or lost, as it is told.
+pub fn job_failed(message: impl Into<String>, status: u8) -> v1::JobEnded {
+    let failed = v1::JobFailure { message: message.into(), status: status.into() };
+    v1::JobEnded { how: Some(v1::job_ended::How::Failed(failed)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> StartJob {
+        StartJob {
+            program: Program {
+                command: vec![b"a".to_vec(), vec![0xff]],
+                environment: vec![b"B=1".to_vec()],
+                directory: b"/c".to_vec(),
+                umask: 0o27,
+                nice: -3,
+                limits: vec![Limit { resource: 7, soft: 10, hard: u64::MAX }],
+                terminal: Some(Terminal { rows: 24, columns: 80 }),
+            },
+            node: "anna".to_owned(),
+            local_tmp: true,
+            caller: Some(Caller::user(7, 8, &[9])),
+            number: 3,
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_run_arrives_as_it_was_sent() {
+        assert_eq!(StartJob::try_from(v1::StartJob::from(start())), Ok(start()));
+        let plain = StartJob { caller: None, number: 0, ..start() };
+        assert_eq!(StartJob::try_from(v1::StartJob::from(plain.clone())), Ok(plain));
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let mut long = start();
+        long.program.command.push(vec![b'x'; MAX_TEXT]);
+        assert!(StartJob::try_from(v1::StartJob::from(long)).is_err());
+        let mut many = start();
+        many.program.environment = vec![Vec::new(); MAX_WORDS + 1];
+        assert!(StartJob::try_from(v1::StartJob::from(many)).is_err());
+    }
+}
