@@ -20,19 +20,24 @@ pub struct Abilities {
     /// `fanotify(7)` of whole file systems (Linux 5.17, CAP_SYS_ADMIN): local changes are noticed. Missing:
     /// nobody may remember anything, and asks each time.
     pub fanotify: bool,
+    /// Leases of fcntl(2): local writers wait for who reads without asking. Missing: nobody does.
+    pub leases: bool,
 }
+
+/// Whether the kernel gives them (proc(5)).
+const LEASES_ENABLE: &str = "/proc/sys/fs/leases-enable";
 
 // === impl Abilities ===
 
 impl Abilities {
     /// Everything there is.
-    pub const ALL: Self = Self { handles: true, openat2: true, fanotify: true };
+    pub const ALL: Self = Self { handles: true, openat2: true, fanotify: true, leases: true };
 
     /// Tries each on this kernel.
     pub fn probe() -> Self {
         let Ok(root) = rustix::fs::open("/", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         else {
-            return Self { handles: false, openat2: false, fanotify: false };
+            return Self { handles: false, openat2: false, fanotify: false, leases: false };
         };
         let openat2 = rustix::fs::openat2(
             &root,
@@ -53,7 +58,8 @@ impl Abilities {
             ),
             Err(error) => error.raw_os_error() != Some(libc::ENOSYS),
         };
-        Self { handles, openat2, fanotify: watch::is_possible(&root) }
+        let leases = std::fs::read_to_string(LEASES_ENABLE).is_ok_and(|on| on.trim() == "1");
+        Self { handles, openat2, fanotify: watch::is_possible(&root), leases }
     }
 
     /// The same without these, as a kernel has it that lacks them.
@@ -63,6 +69,7 @@ impl Abilities {
             handles: self.handles && !features.contains(&KernelFeature::FileHandles),
             openat2: self.openat2 && !features.contains(&KernelFeature::Openat2),
             fanotify: self.fanotify && !features.contains(&KernelFeature::Fanotify),
+            leases: self.leases && !features.contains(&KernelFeature::FileLeases),
         }
     }
 
@@ -77,6 +84,9 @@ impl Abilities {
         }
         if !self.fanotify {
             missing.push(KernelFeature::Fanotify);
+        }
+        if !self.leases {
+            missing.push(KernelFeature::FileLeases);
         }
         missing
     }

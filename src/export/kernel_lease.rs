@@ -77,7 +77,7 @@ impl Export {
     /// take to give them back. Called again, it changes nothing.
     pub fn on_writers(&self, longest: Duration, wake: OnWriters) {
         let leases = &self.tree.kernel_leases;
-        if leases.told.get().is_some() {
+        if !self.tree.abilities.leases || leases.told.get().is_some() {
             return;
         }
         let waits = std::fs::read_to_string(BREAK_TIME).unwrap_or_default();

@@ -12,6 +12,9 @@ pub enum KernelFeature {
     Openat2,
     /// fanotify(7) of whole file systems, Linux 5.17: local changes are noticed, so that peers may remember.
     Fanotify,
+    /// Leases of fcntl(2): who wants to write a file waits until other nodes have let it go. Off where the
+    /// administrator has switched them off (`fs.leases-enable`).
+    FileLeases,
     /// FUSE passthrough, Linux 6.9: direct access at the speed of the local file system.
     Passthrough,
 }
@@ -19,7 +22,7 @@ pub enum KernelFeature {
 /// A text names none of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a kernel feature that mfs can do without: write \"file-handles\", \"openat2\", \"fanotify\" or \"passthrough\""
+    "{0:?} is not a kernel feature that mfs can do without: write \"file-handles\", \"openat2\", \"fanotify\", \"file-leases\" or \"passthrough\""
 )]
 pub struct KernelFeatureError(String);
 
@@ -27,8 +30,8 @@ pub struct KernelFeatureError(String);
 
 impl KernelFeature {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::FileHandles, Self::Openat2, Self::Fanotify, Self::Passthrough];
+    pub const ALL: [Self; 5] =
+        [Self::FileHandles, Self::Openat2, Self::Fanotify, Self::FileLeases, Self::Passthrough];
 
     /// The word for it in the configuration.
     pub const fn word(self) -> &'static str {
@@ -36,6 +39,7 @@ impl KernelFeature {
             Self::FileHandles => "file-handles",
             Self::Openat2 => "openat2",
             Self::Fanotify => "fanotify",
+            Self::FileLeases => "file-leases",
             Self::Passthrough => "passthrough",
         }
     }
@@ -51,6 +55,9 @@ impl KernelFeature {
             }
             Self::Fanotify => {
                 "fanotify: other nodes remember nothing of its files and ask each time"
+            }
+            Self::FileLeases => {
+                "file leases: other nodes ask each time they open or read one of its files"
             }
             Self::Passthrough => "FUSE passthrough: dfsa=1 reads and writes through mfs-fuse",
         }

@@ -17,9 +17,10 @@ fn each_feature_can_be_missing() {
         ("file-handles", "a restart of mfsd makes files stale"),
         ("openat2", "recognised only after"),
         ("fanotify", "remember nothing of its files"),
+        ("file-leases", "ask each time they open or read"),
         ("passthrough", "reads and writes through mfs-fuse"),
     ] {
-        let lends = ["openat2", "fanotify"].contains(&without);
+        let lends = ["openat2", "fanotify", "file-leases"].contains(&without);
         n1.run(&format!(
             "mkdir -p /etc/mfs && echo 'without = [\"{without}\"]' > /etc/mfs/mfsd.toml"
         ));
