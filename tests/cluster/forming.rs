@@ -153,6 +153,7 @@ fn a_join_that_is_broken_off_is_said_again() {
     n1.run("mfs node remove n2");
     n2.run(&line);
     sees(n1, "n1 n2");
+    sees(n2, "n1 n2");
     assert_eq!(n2.run("cat /mfs/n1/etc/hostname"), "n1");
 }
 
