@@ -94,10 +94,16 @@ pub fn write_frame<T: Serialize>(mut to: impl Write, message: &T) -> Result<(), 
 /// Those of the stream, also if it ends inside a message; `Foreign` if it is none.
 pub fn read_frame<T: DeserializeOwned>(mut from: impl Read) -> Result<Option<T>, OrderError> {
     let mut length = [0; 4];
-    match from.read(&mut length)? {
-        0 => return Ok(None),
-        read => from.read_exact(&mut length[read..])?,
+    let read = loop {
+        match from.read(&mut length) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
+    if read == 0 {
+        return Ok(None);
     }
+    from.read_exact(&mut length[read..])?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
     if length > MAX_ORDER {
         return Err(OrderError::Foreign);
@@ -147,6 +153,27 @@ mod tests {
         assert!(matches!(read_frame::<Report>(&[1, 0, 0, 0, 99][..]), Err(OrderError::Foreign)));
         assert!(matches!(read_frame::<Report>(&[5, 0, 0, 0, 0][..]), Err(OrderError::Io(_))));
         assert!(matches!(read_frame::<Report>(&[5, 0][..]), Err(OrderError::Io(_))));
+    }
+
+    /// Is interrupted before it gives anything, and then gives one byte at a time.
+    struct Interrupted<'a>(&'a [u8], bool);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.1, true) {
+                let length = buffer.len().min(1);
+                return self.0.read(&mut buffer[..length]);
+            }
+            Err(io::ErrorKind::Interrupted.into())
+        }
+    }
+
+    #[test]
+    fn a_signal_that_interrupts_a_reading_changes_nothing() {
+        let mut stream = Vec::new();
+        write_frame(&mut stream, &Report::Running).unwrap();
+        let read = read_frame::<Report>(Interrupted(&stream, false)).unwrap();
+        assert_eq!(read, Some(Report::Running));
     }
 
     #[test]
