@@ -365,12 +365,25 @@ impl OpenFile {
             let (file, access) = (here.file.clone(), self.access);
             let flags = if is_directory() { OpenFlags::empty() } else { OpenFlags::LEASED };
             let open = op::Open { file, open: self.open, access, flags, proof: None };
-            self.backing.call(&self.origin(asker), open).await.map(drop)
+            self.backing.call(&self.origin(asker), open).await?;
+            if here.released.load(Ordering::Acquire) {
+                // Nobody may be left to tell of its end; what is told twice is told once.
+                let release = op::Release { open: self.open };
+                let _ = self.backing.call(&self.origin(asker), release).await;
+            }
+            Ok(())
         });
         match opening.await {
             Ok(_) => Ok(()),
             Err(Errno::Stale) if is_directory() => Err(Errno::NoEnt),
             Err(errno) => Err(errno),
+        }
+    }
+
+    /// It is given up before the kernel has heard of it: its home is not told of it any more.
+    pub fn give_up_here(&self) {
+        if let Opener::Here(here) = &self.opener {
+            here.released.store(true, Ordering::Release);
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::MountedFs;
 use super::cache::Openings;
 use super::growing::Following;
-use super::handle_map::{Fh, Handle, HandleMap, OpenFile, OpenedHere, Opener};
+use super::handle_map::{Fh, Handle, HandleMap, Leaving, OpenFile, OpenedHere, Opener};
 use super::inode_map::Subject;
 use super::io::Opened;
 use super::known::{Ask, counted};
@@ -56,7 +56,9 @@ impl MountedFs {
         let fh = self.open_here((node, home), (ino, file), asker, Some(attr))?;
         // What is asked back from now on concerns this open, too; what was before, it came too late for.
         if cache.openable(since_boot(), asker.uid, home).is_none() {
-            drop(self.let_go(fh));
+            if let Some(open) = self.let_go(fh).as_ref().and_then(Leaving::as_open) {
+                open.give_up_here();
+            }
             return None;
         }
         Some(Opened { fh, ino, file: None, keeps: self.cache.pages.is_leased((node, home)) })
