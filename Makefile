@@ -30,14 +30,14 @@ minutes ?= 30
 
 all:
 	@scripts/preflight build
-	cargo build --release --locked --workspace --bins
+	scripts/build --release
 	@mkdir -p $(GENERATED)/man $(GENERATED)/completions
 	$(BUILT)/mfs generate man $(GENERATED)/man
 	$(BUILT)/mfs generate completions $(GENERATED)/completions
 
 demo:
 	@scripts/preflight demo
-	cargo build --release --locked --workspace --bins
+	scripts/build --release
 	scripts/as-root $(BUILT)/mfs demo
 
 test:

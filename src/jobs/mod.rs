@@ -5,9 +5,12 @@
 //!
 //! Not here: who starts and carries jobs (`mfsd`), and what a person types (the `mfs` command).
 
-mod order;
+mod id;
+pub mod migration;
 pub mod placement;
-mod program;
 
-pub use order::{Ended, MAX_ORDER, Order, OrderError, Report, Setup, read_frame, write_frame};
-pub use program::{JobId, Limit, Program, ProgramError, Terminal};
+pub use id::{ImagesToken, JobId, NotAJob};
+pub use mfs_init::{
+    Ended, Limit, MAX_FRAME, Notice, Order, OrderError, Program, ProgramError, Report, Restore,
+    Setup, Streams, Task, Terminal, last_error, read_frame, write_frame,
+};

@@ -48,7 +48,7 @@ impl From<StartJob> for v1::StartJob {
             umask: program.umask,
             nice: program.nice,
             limits: program.limits.into_iter().map(limit).collect(),
-            terminal: program.terminal.map(Into::into),
+            terminal: program.terminal.map(terminal_size),
             node,
             local_tmp,
             caller: caller.map(Into::into),
@@ -81,7 +81,7 @@ impl TryFrom<v1::StartJob> for StartJob {
                 umask: start.umask,
                 nice: start.nice,
                 limits: start.limits.into_iter().map(limit).collect(),
-                terminal: start.terminal.map(Into::into),
+                terminal: start.terminal.map(terminal),
             },
             node: start.node,
             local_tmp: start.local_tmp,
@@ -91,17 +91,15 @@ impl TryFrom<v1::StartJob> for StartJob {
     }
 }
 
-impl From<Terminal> for v1::TerminalSize {
-    fn from(size: Terminal) -> Self {
-        Self { rows: size.rows.into(), columns: size.columns.into() }
-    }
+/// A size, as it is told.
+pub fn terminal_size(size: Terminal) -> v1::TerminalSize {
+    v1::TerminalSize { rows: size.rows.into(), columns: size.columns.into() }
 }
 
-impl From<v1::TerminalSize> for Terminal {
-    fn from(size: v1::TerminalSize) -> Self {
-        let small = |length: u32| u16::try_from(length).unwrap_or(u16::MAX);
-        Self { rows: small(size.rows), columns: small(size.columns) }
-    }
+/// A size that was told; what no terminal can have is as much as one can.
+pub fn terminal(size: v1::TerminalSize) -> Terminal {
+    let small = |length: u32| u16::try_from(length).unwrap_or(u16::MAX);
+    Terminal { rows: small(size.rows), columns: small(size.columns) }
 }
 
 /// How a job ended, as it is told.

@@ -11,6 +11,7 @@ mod greeting;
 pub mod job;
 mod lease;
 mod message;
+pub mod moving;
 mod operation;
 mod outcome;
 mod value;

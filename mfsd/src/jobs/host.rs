@@ -1,27 +1,28 @@
-//! Runs a job on this node for its home: starts its first process, and carries its streams.
+//! Runs a job on this node for its home: begins it or brings it here, carries its streams, and freezes it when it
+//! is to move on.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
 
-use bytes::Bytes;
-use mfs::jobs::{Program, Report, Setup, Terminal};
+use anyhow::{Context, anyhow, bail};
+use bytes::{Bytes, BytesMut};
+use mfs::jobs::{Notice, Order, Program, Report, Restore, Setup, Task};
 use mfs::types::{Caller, NodeName};
-use mfs::wire::job::{job_ended, job_failed};
+use mfs::wire::job::{job_ended, job_failed, terminal};
+use mfs::wire::moving::{FreezeJob, JobFrozen, MAX_UNREAD, RestoreJob};
 use mfs_proto::v1;
 use mfs_proto::v1::job_input::Kind as Input;
 use mfs_proto::v1::job_output::Kind as Output;
-use rustix::termios::{Winsize, tcsetwinsize};
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::ChildStdin;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc::{self, OwnedPermit, Sender};
+use tokio::task::JoinHandle;
 use tokio_stream::{Stream, StreamExt};
 
-use super::init::Init;
-use super::{Hosting, sys};
+use super::images::Images;
+use super::init::{Heard, Init};
+use super::{Hosting, Jobs, fetch, processes};
 use crate::node::Node;
 
 /// Most bytes of one message.
@@ -33,8 +34,14 @@ const IN_FLIGHT: usize = 8;
 /// The status that a shell gives of a program that cannot be run.
 const CANNOT_RUN: u8 = 126;
 
+/// SIGKILL (signal(7)).
+const KILL: i32 = 9;
+
+/// How long making images may take: as long as a disk takes for more memory than anybody moves.
+const DUMP_PATIENCE: Duration = Duration::from_secs(900);
+
 /// A job to be run here.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Hosted {
     pub(super) home: NodeName,
     pub(super) program: Program,
@@ -43,10 +50,42 @@ pub(super) struct Hosted {
     pub(super) local_tmp: bool,
 }
 
-/// The job's input, on this side.
-enum Inlet {
-    Pipe(Option<ChildStdin>),
-    Terminal(Arc<AsyncFd<OwnedFd>>),
+/// How a job comes here.
+#[derive(Debug)]
+pub(super) enum Coming {
+    /// It begins.
+    New,
+    /// It was frozen elsewhere.
+    Brought(Box<RestoreJob>),
+}
+
+/// A job on this node.
+struct Guest {
+    jobs: Arc<Jobs>,
+    _hosting: Hosting,
+    outputs: Sender<Output>,
+    init: Init,
+    /// Input that the job has not taken.
+    pending: BytesMut,
+    /// Nothing comes after it.
+    input_has_ended: bool,
+    /// The first process; 0 until it is known.
+    first: u32,
+    stage: Stage,
+}
+
+/// How far it is.
+enum Stage {
+    /// It is about to begin.
+    Begins,
+    /// It was restored or is about to be, and waits to be let go; with its images, and what is to be read first.
+    Held { images: Images, unread: Bytes },
+    /// It runs.
+    Runs,
+    /// Images of it are being made. Who was stopped before stays so if it runs on.
+    Freezes { order: FreezeJob, dump: JoinHandle<anyhow::Result<Images>>, stopped: Vec<u32>, runs_on: bool },
+    /// It stands still.
+    Frozen { order: FreezeJob, stopped: Vec<u32> },
 }
 
 /// Runs a job. What comes out of it; the last message says how it ended. It is ended when its inputs end, or
@@ -54,147 +93,349 @@ enum Inlet {
 pub(super) fn host(
     node: &Arc<Node>,
     job: Hosted,
+    coming: Coming,
     inputs: impl Stream<Item = v1::JobInput> + Send + Unpin + 'static,
 ) -> mpsc::Receiver<Output> {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    let (hosting, scratch) = (node.jobs.host(), node.jobs.scratch.clone());
+    let node = Arc::clone(node);
     tokio::spawn(async move {
-        let ended = run(job, scratch, hosting, inputs, &sender).await;
-        let ended = ended.unwrap_or_else(|error| job_failed(format!("{error:#}"), CANNOT_RUN));
+        let ended = async { Guest::come(&node, job, coming, &sender).await?.run(inputs).await };
+        let ended =
+            ended.await.unwrap_or_else(|error| job_failed(format!("{error:#}"), CANNOT_RUN));
         let _ = sender.send(Output::Ended(ended)).await; // or the home is gone
     });
     receiver
 }
 
-async fn run(
-    job: Hosted,
-    scratch: PathBuf,
-    _hosting: Hosting,
-    mut inputs: impl Stream<Item = v1::JobInput> + Send + Unpin,
-    outputs: &mpsc::Sender<Output>,
-) -> anyhow::Result<v1::JobEnded> {
-    let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
-    let mut init = Init::start(setup)?;
-    let pid = init.child.id().unwrap_or(0);
-    let mut carried = JoinSet::new();
-    let mut inlet = Inlet::Pipe(init.child.stdin.take());
-    let (stdout, stderr) = (init.child.stdout.take(), init.child.stderr.take());
-    if let Some(stdout) = stdout {
-        carried.spawn(carry(stdout, outputs.clone(), Output::Output));
-    }
-    if let Some(stderr) = stderr {
-        carried.spawn(carry(stderr, outputs.clone(), Output::Error));
-    }
-    loop {
-        tokio::select! {
-            report = init.reports.recv() => match report {
-                Some((Report::Running, terminal)) => {
-                    if let Some(terminal) = terminal {
-                        let terminal = Arc::new(sys::watch(terminal)?);
-                        carried.spawn(carry_terminal(Arc::clone(&terminal), outputs.clone()));
-                        inlet = Inlet::Terminal(terminal);
-                    }
-                    let started = v1::JobStarted { pid, ..v1::JobStarted::default() };
-                    outputs.send(Output::Started(started)).await?;
-                }
-                Some((Report::Failed(message, status), _)) => return Ok(job_failed(message, status)),
-                Some((Report::Ended(ended), _)) => {
-                    drop(inlet);
-                    // What it has written comes first.
-                    while carried.join_next().await.is_some() {}
-                    return Ok(job_ended(ended));
-                }
-                None => anyhow::bail!("its first process has ended without a word"),
-            },
-            input = inputs.next() => {
-                let Some(kind) = input.and_then(|input| input.kind) else {
-                    anyhow::bail!("its home is gone");
+// === impl Guest ===
+
+impl Guest {
+    /// Begins a job, or brings it here.
+    async fn come(
+        node: &Arc<Node>,
+        job: Hosted,
+        coming: Coming,
+        outputs: &Sender<Output>,
+    ) -> anyhow::Result<Self> {
+        let (jobs, scratch) = (Arc::clone(&node.jobs), node.jobs.scratch.clone());
+        let _hosting = jobs.host();
+        let is_user = job.caller.clone();
+        let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
+        let (task, stage) = match coming {
+            Coming::New => (Task::Begin(Box::new(setup)), Stage::Begins),
+            Coming::Brought(brought) => {
+                let criu = jobs.criu().await?;
+                let images = fetch::images(node, &brought, &is_user, outputs).await?;
+                let restore = Restore {
+                    criu: criu.program().to_owned(),
+                    images: images.path().to_owned(),
+                    view: setup.view,
+                    cluster: setup.cluster,
+                    scratch: setup.scratch,
+                    streams: brought.frozen.streams,
                 };
-                take(&init, &mut inlet, kind).await;
+                let unread = brought.frozen.unread.clone();
+                (Task::Restore(Box::new(restore)), Stage::Held { images, unread })
             }
-            () = outputs.closed() => anyhow::bail!("its home is gone"),
-        }
+        };
+        let init = Init::start(&task)?;
+        let (outputs, pending) = (outputs.clone(), BytesMut::new());
+        let input_has_ended = false;
+        Ok(Self { jobs, _hosting, outputs, init, pending, input_has_ended, first: 0, stage })
     }
-}
 
-/// What goes into the job.
-async fn take(init: &Init, inlet: &mut Inlet, input: Input) {
-    match (input, inlet) {
-        (Input::Input(bytes), Inlet::Pipe(pipe)) => {
-            // Whoever has closed its input wants no more.
-            if let Some(open) = pipe
-                && open.write_all(&bytes).await.is_err()
-            {
-                *pipe = None;
+    /// Until it has ended.
+    async fn run(
+        mut self,
+        mut inputs: impl Stream<Item = v1::JobInput> + Send + Unpin,
+    ) -> anyhow::Result<v1::JobEnded> {
+        loop {
+            let (init, outputs) = (&mut self.init, &self.outputs);
+            let dump = async {
+                match &mut self.stage {
+                    Stage::Freezes { dump, .. } => dump.await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                heard = init.heard.recv() => {
+                    if let Some(ended) = self.hear(heard).await? {
+                        return Ok(ended);
+                    }
+                }
+                dumped = dump => self.dumped(dumped.map_err(Into::into).flatten()).await?,
+                Ok(permit) = may_read(&init.output, outputs) => {
+                    pass(&init.output, permit, Output::Output);
+                }
+                Ok(permit) = may_read(&init.error, outputs) => {
+                    pass(&init.error, permit, Output::Error);
+                }
+                Ok(()) = may_write(init.input.as_ref(), &self.pending) => self.give().await?,
+                input = inputs.next() => match input.and_then(|input| input.kind) {
+                    Some(kind) => self.take(kind).await?,
+                    None => return Err(self.abandon()),
+                },
+                () = outputs.closed() => return Err(self.abandon()),
             }
         }
-        (Input::Input(bytes), Inlet::Terminal(terminal)) => {
-            let _ = type_on(terminal, &bytes).await; // the program may have ended
-        }
-        (Input::InputEnd(_), Inlet::Pipe(pipe)) => *pipe = None,
-        (Input::Size(size), Inlet::Terminal(terminal)) => {
-            let Terminal { rows, columns } = size.into();
-            let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-            let _ = tcsetwinsize(terminal.get_ref(), size); // as above
-        }
-        (Input::Signal(signal), _) => init.signal(signal),
-        (Input::InputEnd(_), Inlet::Terminal(_)) | (Input::Size(_), Inlet::Pipe(_)) => {}
-        (Input::Start(_), _) => tracing::debug!("a job was started twice; it runs on"),
     }
-}
 
-async fn carry(
-    mut from: impl AsyncRead + Unpin,
-    to: mpsc::Sender<Output>,
-    as_output: fn(Bytes) -> Output,
-) {
-    let mut piece = vec![0; PIECE];
-    while let Ok(length @ 1..) = from.read(&mut piece).await {
-        if to.send(as_output(Bytes::copy_from_slice(&piece[..length]))).await.is_err() {
-            return;
+    /// Its home does not want it any more, here.
+    fn abandon(&self) -> anyhow::Error {
+        if matches!(self.stage, Stage::Freezes { .. } | Stage::Frozen { .. }) {
+            // Who stands still cannot be told to end.
+            processes::end(self.first);
         }
+        anyhow!("its home is gone")
     }
-}
 
-async fn carry_terminal(from: Arc<AsyncFd<OwnedFd>>, to: mpsc::Sender<Output>) {
-    let mut piece = vec![0; PIECE];
-    loop {
-        let Ok(mut ready) = from.readable().await else { return };
-        let read = ready.try_io(|fd| Ok(rustix::io::read(fd.as_fd(), &mut piece)?));
-        match read {
-            // EIO: nobody has the terminal open any more (pty(7)).
-            Ok(Ok(0) | Err(_)) => return,
-            Ok(Ok(length)) => {
-                let bytes = Bytes::copy_from_slice(&piece[..length]);
-                if to.send(Output::Output(bytes)).await.is_err() {
-                    return;
+    /// What its keeper and its first process say.
+    async fn hear(&mut self, heard: Option<Heard>) -> anyhow::Result<Option<v1::JobEnded>> {
+        match heard {
+            Some(Heard::Notice(Notice::First(first))) => {
+                self.first = first;
+                if let Stage::Held { unread, .. } = &self.stage {
+                    self.pending.extend_from_slice(unread);
+                    self.started().await?;
                 }
             }
-            Err(_not_yet) => {}
+            Some(Heard::Notice(Notice::Prepared)) => {
+                self.outputs.send(Output::Restored(v1::JobRestored {})).await?;
+            }
+            Some(Heard::Report(Report::Running)) => self.started().await?,
+            Some(Heard::Report(Report::Stopped(signal))) => {
+                // One that is frozen was not stopped by anybody.
+                if matches!(self.stage, Stage::Runs) {
+                    self.outputs.send(Output::Stopped(signal)).await?;
+                }
+            }
+            Some(Heard::Notice(Notice::Failed(sentence))) => {
+                return Ok(Some(job_failed(sentence, CANNOT_RUN)));
+            }
+            Some(Heard::Report(Report::Failed(sentence, status))) => {
+                return Ok(Some(job_failed(sentence, status)));
+            }
+            Some(Heard::Report(Report::Ended(ended))) => {
+                // What it has written comes first.
+                self.rest().await?;
+                return Ok(Some(job_ended(ended)));
+            }
+            Some(Heard::Notice(Notice::Lost)) => {
+                self.rest().await?;
+                return Ok(Some(job_ended(mfs::jobs::Ended::Killed(KILL))));
+            }
+            // Its keeper says how it ended.
+            Some(Heard::Silence) => {}
+            None => bail!("its first process has ended without a word"),
+        }
+        Ok(None)
+    }
+
+    async fn started(&mut self) -> anyhow::Result<()> {
+        self.stage = Stage::Runs;
+        let started = v1::JobStarted { pid: self.first, ..v1::JobStarted::default() };
+        Ok(self.outputs.send(Output::Started(started)).await?)
+    }
+
+    /// What goes into the job.
+    async fn take(&mut self, input: Input) -> anyhow::Result<()> {
+        match input {
+            Input::Input(bytes) => {
+                if self.init.input.is_none() {
+                    self.taken(bytes.len()).await?;
+                } else {
+                    anyhow::ensure!(
+                        self.pending.len() + bytes.len() <= MAX_UNREAD / 2,
+                        "its home sends more input than it may"
+                    );
+                    self.pending.extend_from_slice(&bytes);
+                }
+            }
+            Input::InputEnd(_) => {
+                self.input_has_ended = true;
+                self.end_input();
+            }
+            Input::Size(size) => self.init.order(&Order::Size(terminal(size))),
+            Input::Signal(signal) => self.init.order(&Order::Signal(signal)),
+            Input::Freeze(order) => self.freeze(order.try_into()?).await?,
+            Input::Thaw(_) => self.thaw(),
+            Input::Start(_) | Input::Restore(_) => {
+                tracing::debug!("a job was started twice; it runs on");
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the job what it reads, as far as it takes it now.
+    async fn give(&mut self) -> anyhow::Result<()> {
+        let Some(input) = &self.init.input else { return Ok(()) };
+        match input.try_write(&self.pending) {
+            Ok(length) => {
+                let _ = self.pending.split_to(length);
+                self.taken(length).await?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Whoever has closed its input wants no more.
+            Err(_) => {
+                let length = self.pending.len();
+                self.pending.clear();
+                self.init.input = None;
+                self.taken(length).await?;
+            }
+        }
+        self.end_input();
+        Ok(())
+    }
+
+    fn end_input(&mut self) {
+        if self.input_has_ended && self.pending.is_empty() {
+            self.init.input = None;
+        }
+    }
+
+    /// So much more may be sent.
+    async fn taken(&self, length: usize) -> anyhow::Result<()> {
+        if length > 0 {
+            self.outputs.send(Output::Taken(u32::try_from(length)?)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the rest that it has written, when nobody can write more.
+    async fn rest(&mut self) -> anyhow::Result<()> {
+        for (pipe, as_output) in
+            [(&self.init.output, Output::Output as fn(Bytes) -> Output), (&self.init.error, Output::Error)]
+        {
+            while let Some(bytes) = next_piece(pipe).await {
+                self.outputs.send(as_output(bytes)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what it has written so far.
+    async fn written(&self) -> anyhow::Result<()> {
+        for (pipe, as_output) in
+            [(&self.init.output, Output::Output as fn(Bytes) -> Output), (&self.init.error, Output::Error)]
+        {
+            let mut piece = vec![0; PIECE];
+            while let Ok(length @ 1..) = pipe.try_read(&mut piece) {
+                self.outputs.send(as_output(Bytes::copy_from_slice(&piece[..length]))).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to make images.
+    async fn freeze(&mut self, order: FreezeJob) -> anyhow::Result<()> {
+        if !matches!(self.stage, Stage::Runs) {
+            let why = "it does not run yet".to_owned();
+            return Ok(self.outputs.send(Output::NotFrozen(why)).await?);
+        }
+        let (jobs, first) = (Arc::clone(&self.jobs), self.first);
+        let stopped = processes::stopped(first);
+        let dump = tokio::spawn(async move {
+            let criu = jobs.criu().await?;
+            let images = Images::new(&jobs.images, order.token)?;
+            let dumped = criu.dump(first, images.path());
+            tokio::time::timeout(DUMP_PATIENCE, dumped).await.context("it takes too long")??;
+            Ok(images)
+        });
+        self.stage = Stage::Freezes { order, dump, stopped, runs_on: false };
+        Ok(())
+    }
+
+    /// There are images, or there cannot be.
+    async fn dumped(&mut self, dumped: anyhow::Result<Images>) -> anyhow::Result<()> {
+        let stage = std::mem::replace(&mut self.stage, Stage::Runs);
+        let Stage::Freezes { order, stopped, runs_on, .. } = stage else { return Ok(()) };
+        let frozen = async {
+            let images = dumped?;
+            let unread = processes::unread(self.first, self.init.streams.input)?;
+            anyhow::Ok((images.bytes()?, images, unread))
+        };
+        match frozen.await {
+            Ok((bytes, images, unread)) if !runs_on => {
+                self.written().await?;
+                let unread = [&unread[..], &self.pending[..]].concat().into();
+                self.jobs.offers.put(order.token, order.target, Arc::new(images));
+                self.stage = Stage::Frozen { order, stopped };
+                let frozen = JobFrozen { bytes, streams: self.init.streams, unread };
+                self.outputs.send(Output::Frozen(frozen.into())).await?;
+            }
+            Ok(_) => processes::go_on(self.first, &stopped),
+            Err(error) => {
+                processes::go_on(self.first, &stopped);
+                self.outputs.send(Output::NotFrozen(format!("{error:#}"))).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets it run: on, or for the first time here.
+    fn thaw(&mut self) {
+        match &mut self.stage {
+            Stage::Held { .. } => self.init.let_go(),
+            // CRIU is not disturbed while it is at work in the job's memory.
+            Stage::Freezes { runs_on, .. } => *runs_on = true,
+            Stage::Frozen { order, stopped } => {
+                self.jobs.offers.withdraw(order.token);
+                processes::go_on(self.first, stopped);
+                self.stage = Stage::Runs;
+            }
+            Stage::Begins | Stage::Runs => {}
         }
     }
 }
 
-async fn type_on(terminal: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let mut ready = terminal.writable().await?;
-        if let Ok(written) = ready.try_io(|fd| Ok(rustix::io::write(fd.as_fd(), bytes)?)) {
-            bytes = &bytes[written?..];
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Stage::Frozen { order, .. } = &self.stage {
+            self.jobs.offers.withdraw(order.token);
         }
     }
-    Ok(())
+}
+
+/// Waits until there is something to read, and room to send it.
+async fn may_read(pipe: &pipe::Receiver, to: &Sender<Output>) -> Result<OwnedPermit<Output>, ()> {
+    pipe.readable().await.map_err(|_| ())?;
+    to.clone().reserve_owned().await.map_err(|_| ())
+}
+
+/// Waits until there is something to write, and it can be written.
+async fn may_write(pipe: Option<&pipe::Sender>, bytes: &BytesMut) -> io::Result<()> {
+    match pipe {
+        Some(pipe) if !bytes.is_empty() => pipe.writable().await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// Sends what can be read now.
+fn pass(pipe: &pipe::Receiver, permit: OwnedPermit<Output>, as_output: fn(Bytes) -> Output) {
+    let mut piece = vec![0; PIECE];
+    if let Ok(length @ 1..) = pipe.try_read(&mut piece) {
+        permit.send(as_output(Bytes::copy_from_slice(&piece[..length])));
+    }
+}
+
+/// The next piece; none at the end.
+async fn next_piece(pipe: &pipe::Receiver) -> Option<Bytes> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        pipe.readable().await.ok()?;
+        match pipe.try_read(&mut piece) {
+            Ok(length @ 1..) => return Some(Bytes::copy_from_slice(&piece[..length])),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
 }
 
 /// What its first process needs. Looks at mounts, so it may block.
 fn setup(job: Hosted, scratch: PathBuf) -> anyhow::Result<Setup> {
     let Hosted { home, program, caller, local_tmp } = job;
-    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-    let cluster = mounted(&mounts).ok_or_else(|| {
-        anyhow::anyhow!(
-            "the cluster is not mounted on this node, so there is no tree to show: mount /mfs"
-        )
-    })?;
-    match std::fs::create_dir(&scratch) {
+    let cluster = find_cluster()?;
+    match fs::create_dir(&scratch) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
         _ => {}
     }
@@ -208,6 +449,18 @@ fn setup(job: Hosted, scratch: PathBuf) -> anyhow::Result<Setup> {
         scratch,
         host_name: home.to_string(),
         local_tmp,
+    })
+}
+
+/// Where the cluster is mounted on this node.
+pub(super) async fn cluster_place() -> anyhow::Result<PathBuf> {
+    tokio::task::spawn_blocking(find_cluster).await?
+}
+
+fn find_cluster() -> anyhow::Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    mounted(&mounts).ok_or_else(|| {
+        anyhow!("the cluster is not mounted on this node, so there is no tree to show: mount /mfs")
     })
 }
 

@@ -1,99 +1,167 @@
-//! `Init`: the first process of a job on this node, from this side of its socket.
+//! `Init`: the keeper of a job on this node and its first process, from this side of their socket and pipes.
 
-use std::io::{IoSliceMut, Read};
-use std::mem::MaybeUninit;
+use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::{fs, io, thread};
 
 use anyhow::Context;
-use mfs::jobs::{Order, Report, Setup, read_frame, write_frame};
+use mfs::jobs::{MAX_FRAME, Notice, Order, Report, Streams, Task, read_frame, write_frame};
 use mfs::sync::Mutex;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use super::sys;
 
-/// The first process of a job. Dropped, it ends the job.
+/// The keeper of a job, and its first process. Dropped, it ends the job.
 #[derive(Debug)]
 pub(super) struct Init {
-    control: Mutex<UnixStream>,
+    keeper: Mutex<StdUnixStream>,
+    orders: Mutex<fs::File>,
+    /// The keeper; it ends when the first process has.
     pub(super) child: Child,
-    /// What it says, in order; ends with it.
-    pub(super) reports: mpsc::UnboundedReceiver<(Report, Option<OwnedFd>)>,
+    /// What they say, in the order of each.
+    pub(super) heard: mpsc::UnboundedReceiver<Heard>,
+    /// What the program, or its terminal, reads; until its end.
+    pub(super) input: Option<pipe::Sender>,
+    /// What it writes.
+    pub(super) output: pipe::Receiver,
+    /// What it complains.
+    pub(super) error: pipe::Receiver,
+    /// All of them, as images name them.
+    pub(super) streams: Streams,
 }
 
-/// A stream that takes a descriptor that comes along with the bytes.
-struct Receiving<'a> {
-    stream: &'a UnixStream,
-    came: Option<OwnedFd>,
+/// Something that was said.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// By the keeper.
+    Notice(Notice),
+    /// By the first process.
+    Report(Report),
+    /// The first process can say nothing any more.
+    Silence,
+}
+
+/// A pipe: the job's end, and this daemon's.
+struct Ends {
+    theirs: OwnedFd,
+    ours: OwnedFd,
 }
 
 // === impl Init ===
 
 impl Init {
-    /// Starts it and tells it what to do.
-    pub(super) fn start(setup: Setup) -> anyhow::Result<Self> {
+    /// Starts a keeper and gives it a task.
+    pub(super) fn start(task: &Task) -> anyhow::Result<Self> {
         let program = beside_this()?;
-        let (ours, theirs) = UnixStream::pair()?;
-        let pipe = || if setup.program.terminal.is_some() { Stdio::null() } else { Stdio::piped() };
+        let (keeper, theirs) = StdUnixStream::pair()?;
+        let (input, output, error) = (Ends::read_there()?, Ends::read_here()?, Ends::read_here()?);
+        let (orders, reports) = (Ends::read_there()?, Ends::read_here()?);
+        let streams = Streams {
+            input: input.number()?,
+            output: output.number()?,
+            error: error.number()?,
+            orders: orders.number()?,
+            reports: reports.number()?,
+        };
         let mut command = std::process::Command::new(&program);
-        command.stdin(pipe()).stdout(pipe()).stderr(pipe()).env_clear();
-        sys::pass_control(&mut command, theirs.into());
-        let mut command = Command::from(command);
-        command.kill_on_drop(true);
+        command.arg("keep").env_clear().stdin(input.theirs).stdout(output.theirs);
+        command.stderr(Stdio::from(error.theirs));
+        sys::pass(&mut command, vec![theirs.into(), orders.theirs, reports.theirs]);
+        // It ends by itself when this side is closed, and gives the job a moment to end in order.
         let child =
-            command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
-        write_frame(&ours, &Order::Begin(Box::new(setup)))?;
-        let (sender, reports) = mpsc::unbounded_channel();
-        let from = ours.try_clone()?;
-        thread::Builder::new().name("mfs-job".to_owned()).spawn(move || {
-            loop {
-                let mut receiving = Receiving { stream: &from, came: None };
-                // Who listens is told of an error by the end.
-                let Ok(Some(report)) = read_frame::<Report>(&mut receiving) else { return };
-                if sender.send((report, receiving.came)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { control: Mutex::new(ours), child, reports })
+            Command::from(command).spawn().with_context(|| format!("{} cannot be started", program.display()))?;
+        write_frame(&keeper, task)?;
+        let (sender, heard) = mpsc::unbounded_channel();
+        let notices = keeper.try_clone()?;
+        notices.set_nonblocking(true)?;
+        tokio::spawn(hear(UnixStream::from_std(notices)?, sender.clone(), Heard::Notice, None));
+        let reports = pipe::Receiver::from_owned_fd(reports.ours)?;
+        tokio::spawn(hear(reports, sender, Heard::Report, Some(Heard::Silence)));
+        Ok(Self {
+            keeper: Mutex::new(keeper),
+            orders: Mutex::new(orders.ours.into()),
+            child,
+            heard,
+            input: Some(pipe::Sender::from_owned_fd(input.ours)?),
+            output: pipe::Receiver::from_owned_fd(output.ours)?,
+            error: pipe::Receiver::from_owned_fd(error.ours)?,
+            streams,
+        })
     }
 
-    /// Sends a signal to the program.
-    pub(super) fn signal(&self, signal: i32) {
-        // It may have ended this moment.
-        let _ = write_frame(&*self.control.lock(), &Order::Signal(signal));
+    /// Has the first process do something.
+    pub(super) fn order(&self, order: &Order) {
+        // It may have ended this moment. An order is shorter than a pipe takes whole (PIPE_BUF).
+        let _ = write_frame(&*self.orders.lock(), order);
+    }
+
+    /// Has the keeper let a restored job go.
+    pub(super) fn let_go(&self) {
+        let _ = write_frame(&*self.keeper.lock(), &Task::Go); // as above
     }
 }
 
 impl Drop for Init {
     fn drop(&mut self) {
-        // Also ends the thread that reads.
-        let _ = self.control.lock().shutdown(std::net::Shutdown::Both);
+        // Also ends the task that hears it.
+        let _ = self.keeper.lock().shutdown(std::net::Shutdown::Both);
     }
 }
 
-// === impl Receiving ===
+// === impl Ends ===
 
-impl Read for Receiving<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(buffer)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let received =
-            rustix::io::retry_on_intr(|| recvmsg(self.stream, &mut parts, &mut ancillary, flags))?;
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
-                self.came = descriptors.next().or(self.came.take());
-            }
-        }
-        Ok(received.bytes)
+impl Ends {
+    fn read_here() -> std::io::Result<Self> {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok(Self { theirs, ours })
     }
+
+    fn read_there() -> std::io::Result<Self> {
+        let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok(Self { theirs, ours })
+    }
+
+    fn number(&self) -> std::io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.ours)?.st_ino)
+    }
+}
+
+/// Passes on what is said until there is nobody to say more.
+async fn hear<T: DeserializeOwned>(
+    mut from: impl AsyncRead + Unpin,
+    to: mpsc::UnboundedSender<Heard>,
+    as_heard: fn(T) -> Heard,
+    last: Option<Heard>,
+) {
+    // Who listens is told of an error by the end.
+    while let Ok(Some(said)) = next_frame(&mut from).await {
+        if to.send(as_heard(said)).is_err() {
+            return;
+        }
+    }
+    if let Some(last) = last {
+        let _ = to.send(last); // or nobody listens
+    }
+}
+
+async fn next_frame<T: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+) -> anyhow::Result<Option<T>> {
+    let mut frame = vec![0; 4];
+    from.read_exact(&mut frame).await?;
+    let length = usize::try_from(u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]))?;
+    anyhow::ensure!(length <= MAX_FRAME, "no report is so long");
+    frame.resize(4 + length, 0);
+    from.read_exact(&mut frame[4..]).await?;
+    Ok(read_frame(&frame[..])?)
 }
 
 /// Where the program is: beside this one.

@@ -1,14 +1,24 @@
 //! Jobs: those that were started on this node, and those that it runs for its peers.
 //!
 //! A job's streams go from the command through mfsd of its home (`home`) to mfsd of the node where it runs
-//! (`host`), which starts the job's first process (`mfs-init`) and speaks with it (`init`).
+//! (`host`), which starts the job's first process (`mfs-init`) and speaks with it (`init`). When a job moves,
+//! its home drives it (`moving`): the old node makes images (`criu`, `images`), the new one fetches (`fetch`)
+//! and restores them.
 //!
 //! Lock order: `Jobs::inner` is a leaf.
 
+mod carried;
+mod criu;
+mod fetch;
 mod home;
 mod host;
+mod images;
 mod init;
+mod link;
 mod load;
+mod moving;
+mod preflight;
+mod processes;
 mod service;
 mod sys;
 
@@ -20,22 +30,36 @@ use std::time::Instant;
 use bytes::Bytes;
 use mfs::clock;
 use mfs::jobs::JobId;
+use mfs::membership::Member;
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
-use mfs::types::NodeName;
+use mfs::types::{Caller, NodeName};
 use mfs_proto::v1;
 use tokio::sync::mpsc;
+use tonic::Status;
+
+use criu::Criu;
+use images::Offers;
 
 pub(crate) use service::{LocalJobs, PeerJobs};
 
 /// Most bytes of a message: a command and an environment as large as Linux takes them, and more.
 pub(crate) const MAX_START: usize = 4 << 20;
 
+/// Below the state directory: images of jobs that move.
+const IMAGES: &str = "images";
+
 /// What is known of jobs.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     /// An empty directory to build the views of jobs on.
     scratch: PathBuf,
+    /// Where images are.
+    images: PathBuf,
+    /// Images that wait to be fetched.
+    offers: Offers,
+    state_dir: PathBuf,
+    criu: tokio::sync::OnceCell<Criu>,
     inner: Mutex<Inner>,
 }
 
@@ -49,13 +73,41 @@ struct Inner {
 /// A job that was started here and runs.
 #[derive(Debug)]
 struct OwnJob {
-    uid: u32,
+    caller: Caller,
     command: Vec<Bytes>,
     node: NodeName,
     /// Its first process there; 0 until it is known.
     pid: u32,
     since: Instant,
-    signals: mpsc::UnboundedSender<i32>,
+    state: State,
+    migrations: u32,
+    wishes: mpsc::UnboundedSender<Wish>,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Stopped,
+    Moving,
+}
+
+/// What is to be done with a job.
+#[derive(Debug)]
+enum Wish {
+    /// Send it this signal.
+    Signal(i32),
+    /// Move it to this node, and tell how far it is.
+    Move(Member, mpsc::UnboundedSender<Result<v1::MigrationProgress, Status>>),
+}
+
+/// Why nothing is done with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Denied {
+    /// There is none, or it has ended.
+    NoJob,
+    /// It is another user's.
+    AnothersJob,
 }
 
 /// A job of this node, as long as it runs.
@@ -76,23 +128,43 @@ struct Hosting {
 // === impl Jobs ===
 
 impl Jobs {
-    /// None yet; views are built on this directory.
-    pub(crate) fn new(scratch: PathBuf) -> Arc<Self> {
-        Arc::new(Self { scratch, inner: Mutex::default() })
+    /// None yet; views are built on this directory, and images lie in that of the daemon's state.
+    pub(crate) fn new(scratch: PathBuf, state_dir: PathBuf) -> Arc<Self> {
+        let images = state_dir.join(IMAGES);
+        // Of jobs that were about to move when this daemon ended.
+        if let Err(error) = std::fs::remove_dir_all(&images)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!("old images stay in {}: {error}", images.display());
+        }
+        Arc::new(Self {
+            scratch,
+            images,
+            offers: Offers::default(),
+            state_dir,
+            criu: tokio::sync::OnceCell::new(),
+            inner: Mutex::default(),
+        })
+    }
+
+    /// What makes and restores images.
+    async fn criu(&self) -> anyhow::Result<&Criu> {
+        self.criu.get_or_try_init(|| Criu::find(&self.state_dir)).await
     }
 
     /// A job of this node begins, on that node.
     fn begin(
         self: &Arc<Self>,
-        uid: u32,
+        caller: Caller,
         command: Vec<Bytes>,
         node: NodeName,
-    ) -> (Running, mpsc::UnboundedReceiver<i32>) {
-        let (signals, received) = mpsc::unbounded_channel();
+    ) -> (Running, mpsc::UnboundedReceiver<Wish>) {
+        let (wishes, received) = mpsc::unbounded_channel();
         let mut inner = self.inner.lock();
         inner.last += 1;
         let number = inner.last;
-        let job = OwnJob { uid, command, node, pid: 0, since: clock::now(), signals };
+        let (state, since) = (State::Running, clock::now());
+        let job = OwnJob { caller, command, node, pid: 0, since, state, migrations: 0, wishes };
         inner.own.insert(number, job);
         (Running { jobs: Arc::clone(self), number }, received)
     }
@@ -116,35 +188,60 @@ impl Jobs {
         let told = |(number, job): (&u64, &OwnJob)| v1::Job {
             id: JobId { home: home.clone(), number: *number }.to_string(),
             pid: job.pid,
-            uid: job.uid,
+            uid: job.caller.uid,
             command: job.command.clone(),
             home: home.to_string(),
             node: job.node.to_string(),
             age_ms: u64::try_from(job.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            state: job.state.name().to_owned(),
+            migrations: job.migrations,
         };
         inner.own.iter().map(told).collect()
     }
 
-    /// Sends a signal to a job of this node, for that user. `None`: there is no such job; `false`: it is
-    /// another's.
-    fn signal(&self, number: u64, signal: i32, uid: u32) -> Option<bool> {
+    /// Has something done with a job of this node, for that user.
+    fn wish(&self, number: u64, wish: Wish, uid: u32) -> Result<(), Denied> {
+        self.may(number, uid)?;
         let inner = self.inner.lock();
-        let job = inner.own.get(&number)?;
-        let may = uid == 0 || uid == job.uid;
-        if may {
-            // One that has just ended needs none.
-            let _ = job.signals.send(signal);
+        let job = inner.own.get(&number).ok_or(Denied::NoJob)?;
+        // One that has just ended has no wishes.
+        job.wishes.send(wish).map_err(|_| Denied::NoJob)
+    }
+
+    /// Whether a user may have something done with a job of this node; as whom it runs.
+    fn may(&self, number: u64, uid: u32) -> Result<Caller, Denied> {
+        let inner = self.inner.lock();
+        let job = inner.own.get(&number).ok_or(Denied::NoJob)?;
+        if uid != 0 && uid != job.caller.uid {
+            return Err(Denied::AnothersJob);
         }
-        Some(may)
+        Ok(job.caller.clone())
+    }
+
+    /// Where a job of this node runs.
+    fn node_of(&self, number: u64) -> Option<NodeName> {
+        self.inner.lock().own.get(&number).map(|job| job.node.clone())
+    }
+}
+
+// === impl State ===
+
+impl State {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Moving => "moving",
+        }
     }
 }
 
 // === impl Running ===
 
 impl Running {
-    fn has_pid(&self, pid: u32) {
+    fn change(&self, change: impl FnOnce(&mut OwnJob)) {
         if let Some(job) = self.jobs.inner.lock().own.get_mut(&self.number) {
-            job.pid = pid;
+            change(job);
         }
     }
 }

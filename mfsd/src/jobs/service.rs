@@ -4,26 +4,32 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mfs::jobs::JobId;
+use mfs::jobs::{ImagesToken, JobId};
 use mfs::membership::MemberState;
 use mfs::types::Caller;
 use mfs::wire::job::StartJob;
+use mfs::wire::moving::RestoreJob;
 use mfs_proto::v1;
 use mfs_proto::v1::job_input::Kind as Input;
 use mfs_proto::v1::jobs_server::Jobs as JobsService;
 use mfs_proto::v1::local_jobs_server::LocalJobs as LocalJobsService;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::host::{self, Hosted};
-use super::{home, load};
+use super::host::{self, Coming, Hosted};
+use super::{Denied, Wish, home, load, preflight};
 use crate::cluster::dial;
 use crate::daemon::Daemon;
 use crate::local::asker;
 use crate::node::Node;
 use crate::peer::Peer;
+
+type Progress = Pin<Box<dyn Stream<Item = Result<v1::MigrationProgress, Status>> + Send + 'static>>;
+
+type Pieces = Pin<Box<dyn Stream<Item = Result<v1::ImagePiece, Status>> + Send + 'static>>;
 
 type Outputs = Pin<Box<dyn Stream<Item = Result<v1::JobOutput, Status>> + Send + 'static>>;
 
@@ -47,14 +53,15 @@ fn check_signal(signal: i32) -> Result<(), Status> {
     Err(Status::invalid_argument(format!("there is no signal {signal}: they are 1 to 64")))
 }
 
-fn signalled(sent: Option<bool>, id: &JobId) -> Result<Response<v1::SignalJobReply>, Status> {
-    match sent {
-        Some(true) => Ok(Response::new(v1::SignalJobReply {})),
-        Some(false) => Err(Status::permission_denied(format!("job {id} is another user's"))),
-        None => {
-            Err(Status::not_found(format!("there is no job {id}: `mfs ps` shows those that run")))
-        }
-    }
+fn signalled(
+    node: &Node,
+    number: u64,
+    signal: i32,
+    uid: u32,
+) -> Result<Response<v1::SignalJobReply>, Status> {
+    let sent = node.jobs.wish(number, Wish::Signal(signal), uid);
+    sent.map_err(|denied| denied.status(node, number))?;
+    Ok(Response::new(v1::SignalJobReply {}))
 }
 
 // === impl LocalJobs ===
@@ -124,7 +131,7 @@ impl LocalJobsService for LocalJobs {
             Status::not_found(format!("there is no node {}: `mfs nodes` shows them", id.home))
         })?;
         if home.id == view.me() {
-            return signalled(node.jobs.signal(id.number, signal, caller.uid), &id);
+            return signalled(&node, id.number, signal, caller.uid);
         }
         let mut client = home::client(&node, home).await.map_err(Status::unavailable)?;
         let request = v1::SignalRequest { number: id.number, signal, caller: Some(caller.into()) };
@@ -132,6 +139,32 @@ impl LocalJobsService for LocalJobs {
             .signal(request)
             .await
             .map_err(|status| Status::new(status.code(), format!("{:#}", dial::plain(status))))
+    }
+
+    type MigrateJobStream = Progress;
+
+    async fn migrate_job(
+        &self,
+        request: Request<v1::MigrateJobRequest>,
+    ) -> Result<Response<Progress>, Status> {
+        let caller = asker::caller(&request)?;
+        let node = self.0.clustered()?;
+        let v1::MigrateJobRequest { id, node: to } = request.into_inner();
+        let id: JobId = id.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let view = node.view();
+        let home = view.by_name(&id.home).ok_or_else(|| {
+            Status::not_found(format!("there is no node {}: `mfs nodes` shows them", id.home))
+        })?;
+        if home.id == view.me() {
+            let progress = begin_moving(&node, id.number, &to, caller.uid).await?;
+            return Ok(Response::new(Box::pin(progress)));
+        }
+        let mut client = home::client(&node, home).await.map_err(Status::unavailable)?;
+        let caller = Some(caller.into());
+        let asked = client.migrate(v1::MigrateRequest { number: id.number, node: to, caller }).await;
+        let plain =
+            |status: Status| Status::new(status.code(), format!("{:#}", dial::plain(status)));
+        Ok(Response::new(Box::pin(asked.map_err(plain)?.into_inner())))
     }
 }
 
@@ -168,11 +201,19 @@ impl JobsService for PeerJobs {
         let peer = peer_of(&request)?;
         let mut inbound = request.into_inner();
         let first = inbound.message().await?.and_then(|input| input.kind);
-        let Some(Input::Start(start)) = first else {
-            return Err(Status::invalid_argument("the first message of a job says what to run"));
-        };
         let invalid = |error: String| Status::invalid_argument(error);
-        let start = StartJob::try_from(start).map_err(|error| invalid(error.to_string()))?;
+        let (start, coming) = match first {
+            Some(Input::Start(start)) => {
+                let start = StartJob::try_from(start).map_err(|error| invalid(error.to_string()))?;
+                (start, Coming::New)
+            }
+            Some(Input::Restore(restore)) => {
+                let brought = RestoreJob::try_from(restore);
+                let brought = brought.map_err(|error| invalid(error.to_string()))?;
+                (brought.start.clone(), Coming::Brought(Box::new(brought)))
+            }
+            _ => return Err(invalid("the first message of a job says what to run".to_owned())),
+        };
         let program = start.program.checked().map_err(|error| invalid(error.to_string()))?;
         let caller = self.vouch(&peer, start.caller)?;
         let view = self.0.view();
@@ -181,7 +222,7 @@ impl JobsService for PeerJobs {
         })?;
         let job = Hosted { home, program, caller, local_tmp: start.local_tmp };
         let inputs = inbound.map_while(Result::ok);
-        let outputs = host::host(&self.0, job, inputs);
+        let outputs = host::host(&self.0, job, coming, inputs);
         let outputs =
             ReceiverStream::new(outputs).map(|kind| Ok(v1::JobOutput { kind: Some(kind) }));
         Ok(Response::new(Box::pin(outputs)))
@@ -209,7 +250,87 @@ impl JobsService for PeerJobs {
         let caller = caller.map(Caller::try_from).transpose();
         let caller = caller.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let caller = self.vouch(&peer, caller)?;
-        let home = self.0.credentials().identity().name().clone();
-        signalled(self.0.jobs.signal(number, signal, caller.uid), &JobId { home, number })
+        signalled(&self.0, number, signal, caller.uid)
+    }
+
+    type MigrateStream = Progress;
+
+    async fn migrate(
+        &self,
+        request: Request<v1::MigrateRequest>,
+    ) -> Result<Response<Progress>, Status> {
+        let peer = peer_of(&request)?;
+        let v1::MigrateRequest { number, node, caller } = request.into_inner();
+        let caller = caller.map(Caller::try_from).transpose();
+        let caller = caller.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let caller = self.vouch(&peer, caller)?;
+        let progress = begin_moving(&self.0, number, &node, caller.uid).await?;
+        Ok(Response::new(Box::pin(progress)))
+    }
+
+    async fn can_restore(
+        &self,
+        request: Request<v1::CanRestoreRequest>,
+    ) -> Result<Response<v1::CanRestoreReply>, Status> {
+        let peer = peer_of(&request)?;
+        let v1::CanRestoreRequest { caller, machine } = request.into_inner();
+        let caller = caller.map(Caller::try_from).transpose();
+        let caller = caller.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let caller = self.vouch(&peer, caller)?;
+        let why_not = preflight::why_not(&self.0, &caller, &machine).await;
+        Ok(Response::new(v1::CanRestoreReply { why_not: why_not.unwrap_or_default() }))
+    }
+
+    type ImagesStream = Pieces;
+
+    async fn images(
+        &self,
+        request: Request<v1::ImagesRequest>,
+    ) -> Result<Response<Pieces>, Status> {
+        let peer = peer_of(&request)?;
+        let token = ImagesToken::try_from(request.into_inner());
+        let token = token.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let pieces = self.0.jobs.offers.send(token, peer.node)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
+    }
+}
+
+/// Begins to move a job of this node.
+async fn begin_moving(
+    node: &Arc<Node>,
+    number: u64,
+    to: &str,
+    uid: u32,
+) -> Result<UnboundedReceiverStream<Result<v1::MigrationProgress, Status>>, Status> {
+    let caller = node.jobs.may(number, uid).map_err(|denied| denied.status(node, number))?;
+    let view = node.view();
+    let target = match to {
+        "home" => view.by_id(view.me()).cloned(),
+        "best" => Some(home::choose(node, "").await?),
+        name => view.members().iter().find(|member| member.name.as_str() == name).cloned(),
+    };
+    let target = target.ok_or_else(|| {
+        Status::not_found(format!("there is no node {to:?}: `mfs nodes` shows them"))
+    })?;
+    if node.jobs.node_of(number).as_ref() != Some(&target.name) {
+        preflight::check(node, &target, caller).await?;
+    }
+    let (progress, told) = mpsc::unbounded_channel();
+    let wished = node.jobs.wish(number, Wish::Move(target, progress), uid);
+    wished.map_err(|denied| denied.status(node, number))?;
+    Ok(UnboundedReceiverStream::new(told))
+}
+
+// === impl Denied ===
+
+impl Denied {
+    fn status(self, home: &Node, number: u64) -> Status {
+        let id = JobId { home: home.credentials().identity().name().clone(), number };
+        match self {
+            Self::NoJob => {
+                Status::not_found(format!("there is no job {id}: `mfs ps` shows those that run"))
+            }
+            Self::AnothersJob => Status::permission_denied(format!("job {id} is another user's")),
+        }
     }
 }

@@ -1,5 +1,4 @@
-//! What jobs need of the system and safe code cannot say: a socket under a number that the first process knows, and
-//! a terminal that is read when there is something to read.
+//! What jobs need of the system and safe code cannot say: descriptors under numbers that a keeper knows.
 
 #![allow(unsafe_code)]
 
@@ -8,37 +7,32 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::fs::OFlags;
-use tokio::io::unix::AsyncFd;
-
-/// The number under which a job's first process finds its socket to the daemon.
-const CONTROL: i32 = 3;
-
-/// Gives the program that is about to be started this socket, as descriptor 3.
-pub(super) fn pass_control(command: &mut Command, control: OwnedFd) {
+/// Gives the program that is about to be started these descriptors, under 3 and the numbers after it.
+pub(super) fn pass(command: &mut Command, descriptors: Vec<OwnedFd>) {
+    const FIRST: i32 = 3;
+    let above = FIRST + descriptors.len() as i32;
     let pass = move || {
-        let fd = control.as_raw_fd();
-        let passed = if fd == CONTROL {
-            // dup2(2) of a descriptor to itself leaves it to be closed.
-            // SAFETY: these commands of fcntl(2) take an integer; the descriptor is open.
-            unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }
-        } else {
-            // SAFETY: both are numbers of descriptors; what 3 was in the child of fork(2) is of no use to it.
-            unsafe { libc::dup2(fd, CONTROL) }
-        };
-        if passed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let mut number = FIRST;
+        // Those that lie under a number that is still to be given first go out of the way; the copies above
+        // are closed by execve(2).
+        let mut apart = [-1; 8];
+        for (place, fd) in apart.iter_mut().zip(&descriptors) {
+            // SAFETY: this command of fcntl(2) takes an integer; the descriptor is open.
+            *place = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, above) };
+            if *place < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        for fd in apart.iter().take(descriptors.len()) {
+            // SAFETY: both are numbers of descriptors; what `number` was in the child of fork(2) is of no use
+            // to it, but for the originals, of which there are copies.
+            if unsafe { libc::dup2(*fd, number) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            number += 1;
+        }
+        Ok(())
     };
     // SAFETY: between fork(2) and execve(2) it makes system calls only, and neither allocates nor locks.
     unsafe { command.pre_exec(pass) };
-}
-
-/// A descriptor that is read and written without waiting, when it is ready.
-///
-/// # Errors
-/// Those of fcntl(2) and epoll_ctl(2).
-pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    let flags = rustix::fs::fcntl_getfl(&fd)?;
-    rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-    // SAFETY: an OwnedFd names the same open descriptor as long as it lives.
-    unsafe { AsyncFd::register(fd) }.map_err(|error| error.into_parts().1)
 }

@@ -141,7 +141,7 @@ impl Node {
                 runtime,
                 node.clone(),
             ),
-            jobs: Jobs::new(runtime.join(JOBS)),
+            jobs: Jobs::new(runtime.join(JOBS), daemon.store.state_dir().to_owned()),
             without,
             config,
             store: daemon.store.clone(),

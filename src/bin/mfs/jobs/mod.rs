@@ -1,6 +1,7 @@
 //! The commands that run programs on the nodes of the cluster, show them, and end them.
 
 mod kill;
+mod migrate;
 mod ps;
 mod run;
 
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Ps(ps::Args),
     /// Send a signal to a job
     Kill(kill::Args),
+    /// Move a running job to another node
+    Migrate(migrate::Args),
 }
 
 /// Runs one of them.
@@ -30,6 +33,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => block_on(run::run(args)),
         Command::Ps(args) => block_on(ps::run(args)),
         Command::Kill(args) => block_on(kill::run(args)),
+        Command::Migrate(args) => block_on(migrate::run(args)),
     }
 }
 

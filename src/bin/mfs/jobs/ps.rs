@@ -30,7 +30,7 @@ struct Job {
     command: Vec<String>,
     home: String,
     node: String,
-    state: &'static str,
+    state: String,
     migrations: u32,
     age_ms: u64,
 }
@@ -50,10 +50,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if jobs.is_empty() {
         return print("No job runs.\n");
     }
-    let mut shown = table(&["JOB", "USER", "NODE", "PID", "SINCE", "COMMAND"]);
+    let mut shown = table(&["JOB", "USER", "NODE", "PID", "STATE", "MOVES", "SINCE", "COMMAND"]);
     for job in jobs {
         let (pid, since) = (job.pid.to_string(), length(job.age_ms));
-        shown.add_row([job.id, job.user, job.node, pid, since, job.command.join(" ")]);
+        let moves = job.migrations.to_string();
+        let command = job.command.join(" ");
+        shown.add_row([job.id, job.user, job.node, pid, job.state, moves, since, command]);
     }
     print(&format!("{shown}\n"))
 }
@@ -71,8 +73,8 @@ impl Job {
             uid: job.uid,
             home: job.home,
             node: job.node,
-            state: "running",
-            migrations: 0,
+            state: job.state,
+            migrations: job.migrations,
             age_ms: job.age_ms,
         }
     }

@@ -4,18 +4,21 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
 use mfs::jobs::{Limit, Program, Terminal};
-use mfs::wire::job::StartJob;
+use mfs::wire::job::{self as wire, StartJob};
 use mfs_proto::v1;
 use mfs_proto::v1::job_input::Kind as Input;
 use mfs_proto::v1::job_output::Kind as Output;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, getrlimit};
-use rustix::termios::tcgetwinsize;
+use rustix::termios::{tcgetpgrp, tcgetwinsize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::connect;
@@ -62,8 +65,21 @@ const LIMITS: &[(Resource, u32)] = &[
     (Resource::As, libc::RLIMIT_AS),
 ];
 
+/// Most bytes of input that the job may not have taken yet, so that signals never wait behind them.
+const WINDOW: usize = 256 << 10;
+
+/// How often it is looked whether this command has come to the foreground, which nobody tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The terminal of this command.
+struct Screen {
+    on_terminal: bool,
+    is_running: bool,
+    raw: Option<Raw>,
+}
+
 /// Signals that concern the program and not this command.
-struct Signals([(i32, Signal); 6]);
+struct Signals([(i32, Signal); 7]);
 
 /// Runs it; the exit status is the program's.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -77,7 +93,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::take()?;
     let outputs = mfsd.run(ReceiverStream::new(received)).await;
     let mut outputs = outputs.map_err(refused)?.into_inner();
-    let mut raw = None;
+    let mut screen = Screen { on_terminal, is_running: false, raw: None };
+    let window = Arc::new(Semaphore::new(WINDOW));
     loop {
         tokio::select! {
             output = outputs.message() => {
@@ -88,28 +105,39 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 match output {
                     // Not before: what is typed is the program's, and an error is shown as usual.
                     Output::Started(_) => {
-                        if on_terminal {
-                            raw = Some(Raw::enter()?);
-                        }
-                        take_input(inputs.clone());
+                        screen.is_running = true;
+                        screen.take_over()?;
+                        take_input(inputs.clone(), Arc::clone(&window));
                     }
                     Output::Output(bytes) => write(io::stdout(), &bytes)?,
                     Output::Error(bytes) => write(io::stderr(), &bytes)?,
+                    Output::Taken(bytes) => window.add_permits(bytes as usize),
+                    Output::Stopped(_) => {
+                        screen.stop()?;
+                        // The job may have ended.
+                        if let Some(size) = terminal_size().filter(|_| on_terminal) {
+                            let _ = inputs.send(input(Input::Size(wire::terminal_size(size)))).await;
+                        }
+                        let _ = inputs.send(input(Input::Signal(libc::SIGCONT))).await;
+                    }
                     Output::Ended(ended) => {
-                        drop(raw);
+                        drop(screen);
                         return Ok(ExitCode::from(status(ended)));
                     }
+                    // Between nodes only.
+                    _ => {}
                 }
             }
             number = signals.next() => {
                 let message = match (number, terminal_size()) {
-                    (libc::SIGWINCH, Some(size)) => Input::Size(size.into()),
+                    (libc::SIGWINCH, Some(size)) => Input::Size(wire::terminal_size(size)),
                     (libc::SIGWINCH, None) => continue,
                     (number, _) => Input::Signal(number),
                 };
                 // The job may have ended.
                 let _ = inputs.send(input(message)).await;
             }
+            () = tokio::time::sleep(LOOK_AGAIN), if screen.waits() => screen.take_over()?,
         }
     }
 }
@@ -153,21 +181,50 @@ fn terminal_size() -> Option<Terminal> {
 }
 
 /// Carries standard input into the job, on a thread that ends with this command.
-fn take_input(inputs: mpsc::Sender<v1::JobInput>) {
+fn take_input(inputs: mpsc::Sender<v1::JobInput>, window: Arc<Semaphore>) {
+    let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || {
         let mut piece = vec![0; PIECE];
         loop {
+            wait_for_the_foreground();
             let message = match io::stdin().lock().read(&mut piece) {
                 Ok(length @ 1..) => Input::Input(Bytes::copy_from_slice(&piece[..length])),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(_) | Err(_) => Input::InputEnd(v1::InputEnd {}),
             };
+            if let Input::Input(bytes) = &message {
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                match runtime.block_on(window.acquire_many(length)) {
+                    Ok(taken) => taken.forget(),
+                    Err(_) => return,
+                }
+            }
             let is_end = matches!(message, Input::InputEnd(_));
             if inputs.blocking_send(input(message)).is_err() || is_end {
                 return;
             }
         }
     });
+}
+
+/// Waits until there is something to read that this command may read: in the background the terminal would
+/// stop it (SIGTTIN), though the program asks for nothing.
+fn wait_for_the_foreground() {
+    let pause = LOOK_AGAIN.try_into().unwrap_or_default();
+    loop {
+        let stdin = io::stdin();
+        let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
+        match is_background() {
+            true => drop(poll(&mut [], Some(&pause))),
+            false if poll(&mut polled, Some(&pause)) != Ok(0) => return,
+            false => {}
+        }
+    }
+}
+
+/// Whether somebody else has the terminal.
+fn is_background() -> bool {
+    tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground != rustix::process::getpgrp())
 }
 
 /// A reader that has seen enough ends the program here as it would there: the next write fails.
@@ -189,6 +246,30 @@ fn status(ended: v1::JobEnded) -> u8 {
     }
 }
 
+// === impl Screen ===
+
+impl Screen {
+    /// Whether the terminal is to be taken over as soon as it can be.
+    const fn waits(&self) -> bool {
+        self.on_terminal && self.is_running && self.raw.is_none()
+    }
+
+    /// Takes over the terminal, if this command is in its foreground.
+    fn take_over(&mut self) -> anyhow::Result<()> {
+        if self.waits() && !is_background() {
+            self.raw = Some(Raw::enter()?);
+        }
+        Ok(())
+    }
+
+    /// Stops this command as the program was stopped, until it is continued (`fg`, `bg`).
+    fn stop(&mut self) -> anyhow::Result<()> {
+        self.raw = None;
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?;
+        self.take_over()
+    }
+}
+
 // === impl Signals ===
 
 impl Signals {
@@ -202,6 +283,7 @@ impl Signals {
             taken(libc::SIGQUIT)?,
             taken(libc::SIGHUP)?,
             taken(libc::SIGUSR1)?,
+            taken(libc::SIGTSTP)?,
             taken(libc::SIGWINCH)?,
         ]))
     }

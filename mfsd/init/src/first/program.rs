@@ -5,15 +5,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use mfs::jobs::{Program, Report, Setup, write_frame};
+use mfs_init::{Program, Report, Setup, write_frame};
 use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
-use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::refusal::{OrRefuse, Refusal};
 use crate::sys::{self, Fork, Words};
+use crate::user;
 
 /// Where a program is looked for without PATH in its environment: as execvp(3) of the C library.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
@@ -23,7 +23,7 @@ const SHELL: &CStr = c"/bin/sh";
 /// A program that was started.
 #[derive(Debug)]
 pub(super) struct Started {
-    /// It leads a session and a process group of this number.
+    /// It leads a process group of this number.
     pub pid: Pid,
     /// Ends without a word when it has become its program; else with its `Report::Failed`.
     pub outcome: File,
@@ -69,10 +69,14 @@ fn prepare(
     image: &Image,
     terminal: Option<OwnedFd>,
 ) -> Result<(), Refusal> {
-    rustix::process::setsid().or_refuse("have a session")?;
+    // A group of its own in the session of the first process: as a shell starts its jobs, so that it can be
+    // stopped (in a session of its own it would be an orphan, whom a terminal does not stop).
+    rustix::process::setpgid(None, None).or_refuse("have a process group")?;
     match terminal {
         Some(slave) => {
-            rustix::process::ioctl_tiocsctty(&slave).or_refuse("have a controlling terminal")?;
+            // From the background, which it is not any more: the signal that stops others (SIGTTOU) is held.
+            let own = rustix::process::getpid();
+            rustix::termios::tcsetpgrp(&slave, own).or_refuse("have the terminal")?;
             sys::replace_standard_streams(&slave).or_refuse("use its terminal")?;
         }
         None => own_pipes(setup),
@@ -86,7 +90,7 @@ fn prepare(
     for limit in &program.limits {
         sys::set_limit(*limit).or_refuse(format_args!("have resource limit {}", limit.resource))?;
     }
-    become_user(setup).or_refuse(format_args!("become user {}", setup.uid))?;
+    user::become_user(setup).or_refuse(format_args!("become user {}", setup.uid))?;
     rustix::process::chdir(&image.directory).map_err(|error| {
         let directory = String::from_utf8_lossy(&program.directory);
         let host = &setup.host_name;
@@ -117,25 +121,6 @@ fn lose_protection() {
     if spared {
         let _ = std::fs::write(FILE, "0");
     }
-}
-
-/// Becomes the user, without anything that the daemon may do beyond.
-fn become_user(setup: &Setup) -> rustix::io::Result<()> {
-    use rustix::thread as own;
-    let groups: Vec<_> = setup.groups.iter().map(|group| Gid::from_raw(*group)).collect();
-    let (user, group) = (Uid::from_raw(setup.uid), Gid::from_raw(setup.gid));
-    own::set_thread_groups(&groups)?;
-    own::set_thread_res_gid(group, group, group)?;
-    own::set_thread_res_uid(user, user, user)?;
-    own::clear_ambient_capability_set()?;
-    if !user.is_root() {
-        // The change of user has emptied all but the inheritable set, unless the daemon was told to keep
-        // some (securebits); nothing is left to that.
-        let none = CapabilitySet::empty();
-        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-        own::set_capabilities(None, none)?;
-    }
-    Ok(())
 }
 
 // === impl Image ===

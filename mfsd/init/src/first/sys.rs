@@ -4,9 +4,9 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use mfs::jobs::Limit;
+use mfs_init::Limit;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
@@ -225,6 +225,47 @@ pub(super) fn exec(file: &CStr, arguments: &Words, environment: &Words) -> io::E
         libc::execve(file.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr())
     };
     last()
+}
+
+/// Puts descriptors under these numbers, to be there after exec.
+///
+/// # Preconditions
+/// Nothing is done after it but exec: what was open under these numbers is not any more.
+pub(super) fn pass(passed: &[(BorrowedFd<'_>, i32)]) -> io::Result<()> {
+    let above = passed.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
+    let mut apart = Vec::new();
+    for (fd, number) in passed {
+        // First out of the way of each other.
+        apart.push((rustix::io::fcntl_dupfd_cloexec(fd, above)?, *number));
+    }
+    for (fd, number) in &apart {
+        // SAFETY: both are numbers of descriptors; whoever owns what was open under `number` is not used any
+        // more (precondition).
+        if unsafe { libc::dup2(fd.as_raw_fd(), *number) } == -1 {
+            return Err(last());
+        }
+    }
+    Ok(())
+}
+
+/// A copy of a descriptor that programs that are started inherit.
+pub(super) fn inheritable(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// Above the standard streams, which a child has for itself.
+    const ABOVE: i32 = 10;
+    let copy = rustix::io::fcntl_dupfd_cloexec(fd, ABOVE)?;
+    rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty())?;
+    Ok(copy)
+}
+
+/// Becomes the copy of this program at `file`, in that role, without an environment; answers only if it cannot.
+pub(super) fn become_copy(file: &str, role: &str) -> io::Error {
+    let text = |text: &str| CString::new(text).map_err(|_| io::ErrorKind::InvalidInput);
+    match (text(file), text("mfs-init"), text(role)) {
+        (Ok(file), Ok(name), Ok(role)) => {
+            exec(&file, &Words::new(vec![name, role]), &Words::new(Vec::new()))
+        }
+        _ => io::ErrorKind::InvalidInput.into(),
+    }
 }
 
 fn last() -> io::Error {

@@ -1,5 +1,4 @@
-//! What a daemon and the first process of a job say to each other, over a socket of their own: frames of a
-//! length (4 bytes, little-endian) and a message in postcard.
+//! The messages: frames of a length (4 bytes, little-endian) and a message in postcard.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -7,10 +6,10 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Program;
+use super::{Program, Terminal};
 
 /// Most bytes of one message: a command and an environment as large as Linux takes them (ARG_MAX), and more.
-pub const MAX_ORDER: usize = 4 << 20;
+pub const MAX_FRAME: usize = 4 << 20;
 
 /// All that the first process needs to begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,21 +34,79 @@ pub struct Setup {
     pub local_tmp: bool,
 }
 
-/// From the daemon.
+/// A job that was brought here in images, and what its keeper needs to restore it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restore {
+    /// The program that makes and restores images (CRIU, 4.1 or later).
+    pub criu: PathBuf,
+    /// The directory of the images.
+    pub images: PathBuf,
+    /// As in [`Setup`].
+    pub view: PathBuf,
+    /// As in [`Setup`].
+    pub cluster: PathBuf,
+    /// As in [`Setup`].
+    pub scratch: PathBuf,
+    /// The job's streams as the images name them; the keeper's own are put in their places.
+    pub streams: Streams,
+}
+
+/// The pipes of a job by their inode numbers, which are how images name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streams {
+    /// What the program reads, or what is typed on its terminal.
+    pub input: u64,
+    /// What it writes, or what its terminal shows.
+    pub output: u64,
+    /// What it complains; without a terminal.
+    pub error: u64,
+    /// Orders of the daemon to the first process.
+    pub orders: u64,
+    /// Its reports.
+    pub reports: u64,
+}
+
+/// From the daemon to the keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// Begin a job.
+    Begin(Box<Setup>),
+    /// Restore one, and hold it before its first step.
+    Restore(Box<Restore>),
+    /// Let the restored one go.
+    Go,
+}
+
+/// From the keeper to the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// The first process, as this machine numbers it: it was begun, or it was restored and runs.
+    First(u32),
+    /// A restored job waits for its first step.
+    Prepared,
+    /// It could not be begun or restored; a sentence.
+    Failed(String),
+    /// The first process has ended without having been able to say how.
+    Lost,
+}
+
+/// From the daemon to the first process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
-    /// The first.
-    Begin(Box<Setup>),
     /// Send this signal to all of the job's processes that the terminal would send it to: those of the
     /// program's own process group.
     Signal(i32),
+    /// The terminal has another size.
+    Size(Terminal),
 }
 
-/// From the first process.
+/// From the first process to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
-    /// The program runs. With a terminal, its other end comes along (SCM_RIGHTS).
+    /// The program runs.
     Running,
+    /// It was stopped by this signal, until it is sent SIGCONT.
+    Stopped(i32),
     /// It could not be run; a sentence, and the exit status that a shell would give: 126 or 127.
     Failed(String, u8),
     /// It has ended; what it left running is ended with it.
@@ -79,10 +136,10 @@ pub enum OrderError {
 /// Writes one message.
 ///
 /// # Errors
-/// Those of the stream; `Foreign` if it is longer than [`MAX_ORDER`].
+/// Those of the stream; `Foreign` if it is longer than [`MAX_FRAME`].
 pub fn write_frame<T: Serialize>(mut to: impl Write, message: &T) -> Result<(), OrderError> {
     let bytes = postcard::to_stdvec(message).map_err(|_| OrderError::Foreign)?;
-    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MAX_ORDER);
+    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MAX_FRAME);
     let mut frame = length.ok_or(OrderError::Foreign)?.to_le_bytes().to_vec();
     frame.extend(bytes);
     Ok(to.write_all(&frame)?)
@@ -105,7 +162,7 @@ pub fn read_frame<T: DeserializeOwned>(mut from: impl Read) -> Result<Option<T>,
     }
     from.read_exact(&mut length[read..])?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-    if length > MAX_ORDER {
+    if length > MAX_FRAME {
         return Err(OrderError::Foreign);
     }
     let mut bytes = vec![0; length];

@@ -5,10 +5,10 @@
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use mfs::jobs::Setup;
-use rustix::fs::{AtFlags, CWD, FileType};
+use mfs_init::Setup;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, mkdir};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
     mount_change, move_mount, open_tree, unmount,
@@ -24,16 +24,10 @@ pub(super) fn enter(setup: &Setup) -> Result<(), Refusal> {
     // First of all: what is mounted from here on would be mounted on the machine, too.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .or_refuse("part from the machine's mounts")?;
-    let view = part(&setup.view, false)?;
-    let cluster = part(&setup.cluster, true)?;
+    let view = part(&setup.view)?;
+    let cluster = part(&setup.cluster)?;
     put(&view, &setup.scratch)?;
-    // Two steps that need no directory for the old root, which would have to be made in the home's tree:
-    // pivot_root(2), "pivot_root(".", ".")".
-    chdir(&setup.scratch)
-        .and_then(|()| pivot_root(".", "."))
-        .and_then(|()| unmount(".", UnmountFlags::DETACH))
-        .and_then(|()| chdir("/"))
-        .or_refuse("make the home's tree its root")?;
+    leave(&setup.scratch)?;
     drop(view);
     // All names are looked up below the new root from here on: a link of the home leads nowhere else.
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -53,11 +47,41 @@ pub(super) fn enter(setup: &Setup) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Mounts the home's tree and the cluster's below `scratch`, in this namespace alone, for a job that is to be
+/// restored; answers where.
+pub(super) fn prepare(
+    view: &Path,
+    cluster: &Path,
+    scratch: &Path,
+) -> Result<[PathBuf; 2], Refusal> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .or_refuse("part from the machine's mounts")?;
+    let copies = [part(view)?, part(cluster)?];
+    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("tmpfs", scratch, "tmpfs", plain, None).or_refuse("have a place for its mounts")?;
+    let places = [scratch.join("view"), scratch.join("mfs")];
+    for (copy, place) in copies.iter().zip(&places) {
+        mkdir(place, Mode::from_raw_mode(0o700)).or_refuse("have a place for its mounts")?;
+        put(copy, place)?;
+    }
+    Ok(places)
+}
+
+/// Makes a mount the root of this namespace, and leaves all that was mounted before.
+pub(super) fn leave(root: &Path) -> Result<(), Refusal> {
+    // Two steps that need no directory for the old root, which would have to be made in the home's tree:
+    // pivot_root(2), "pivot_root(".", ".")".
+    chdir(root)
+        .and_then(|()| pivot_root(".", "."))
+        .and_then(|()| unmount(".", UnmountFlags::DETACH))
+        .and_then(|()| chdir("/"))
+        .or_refuse("make the home's tree its root")
+}
+
 /// A copy of what is mounted there, of this namespace alone, in which no program and no device gives
 /// anybody more than they have.
-fn part(tree: &Path, with_all_below: bool) -> Result<OwnedFd, Refusal> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    flags.set(OpenTreeFlags::AT_RECURSIVE, with_all_below);
+fn part(tree: &Path) -> Result<OwnedFd, Refusal> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let what = format_args!("take {} from this node", tree.display());
     let copy = open_tree(CWD, tree, flags).or_refuse(what)?;
     sys::tame(&copy).or_refuse(what)?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use mfs::jobs::Report;
+use mfs_init::Report;
 
 /// A sentence, and the exit status that a shell would give.
 #[derive(Debug)]

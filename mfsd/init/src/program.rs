@@ -1,21 +1,6 @@
 //! `Program`: what a job runs, as it was typed on its home.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
-
-use crate::types::NodeName;
-
-/// Names a job: its home, and a number that counts up from 1 there and is not used again as long as the
-/// home's daemon lives. Written `NODE.NUMBER`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId {
-    /// The node where it was started.
-    pub home: NodeName,
-    /// Its number there.
-    pub number: u64,
-}
 
 /// What is run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,9 +54,6 @@ pub enum ProgramError {
     /// The directory is not named from the root on.
     #[error("the working directory must be named from / on")]
     Relative,
-    /// A job id is not one.
-    #[error("{0:?} is no job: they are written NODE.NUMBER, as `mfs ps` shows them")]
-    NotAJob(String),
 }
 
 /// Resources that a job takes from its home: those of setrlimit(2) that say something of the program, not
@@ -100,25 +82,6 @@ impl Program {
         self.nice = self.nice.clamp(-20, 19);
         self.limits.retain(|limit| KNOWN_RESOURCES.contains(&limit.resource));
         Ok(self)
-    }
-}
-
-// === impl JobId ===
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.home, self.number)
-    }
-}
-
-impl FromStr for JobId {
-    type Err = ProgramError;
-
-    fn from_str(text: &str) -> Result<Self, ProgramError> {
-        let wrong = || ProgramError::NotAJob(text.to_owned());
-        let (home, number) = text.rsplit_once('.').ok_or_else(wrong)?;
-        let number = number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
-        Ok(Self { home: home.parse().map_err(|_| wrong())?, number })
     }
 }
 
@@ -153,14 +116,5 @@ mod tests {
         let odd = Program { limits: vec![limit(7), limit(77)], nice: 99, ..program() };
         let checked = odd.checked().unwrap();
         assert_eq!((checked.limits, checked.nice), (vec![limit(7)], 19));
-    }
-
-    #[test]
-    fn job_ids_are_read_as_they_are_written() {
-        let id: JobId = "anna.17".parse().unwrap();
-        assert_eq!((id.number, id.to_string().as_str()), (17, "anna.17"));
-        for wrong in ["", "17", "anna.", "anna.0", "anna.x", ".1", "here.1"] {
-            assert!(wrong.parse::<JobId>().is_err(), "{wrong}");
-        }
     }
 }

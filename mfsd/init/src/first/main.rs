@@ -1,0 +1,52 @@
+//! mfs-init: the keeper of a job, and the first process inside it.
+//!
+//! As the keeper it is started by mfsd, and stays outside the job's namespaces (`keeper`). As the first process
+//! it makes the home's tree its root (`entry`), and goes on as a copy of itself inside (`inside`), since what
+//! is to be carried to another node may hold no file of this one. As a gate it is called by CRIU (`gate`).
+//!
+//! It never has a second thread: it forks, and children go on as Rust programs.
+
+mod device;
+mod entry;
+mod gate;
+mod inside;
+mod keeper;
+mod program;
+mod reaper;
+mod refusal;
+mod relay;
+mod restore;
+mod sys;
+mod terminal;
+mod user;
+mod view;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// The keeper's socket to the daemon.
+const DAEMON: i32 = 3;
+/// Descriptors of the keeper: what the daemon orders the first process to do, and what that reports.
+const ORDERS: i32 = 4;
+const REPORTS: i32 = 5;
+
+/// Its first argument as the keeper, and as the first process.
+const KEEP: &str = "keep";
+const FIRST: &str = "first";
+
+fn main() -> ExitCode {
+    if std::env::var_os(gate::ACTION).is_some() {
+        return gate::pass();
+    }
+    let role = std::env::args_os().nth(1);
+    let done = match role.as_ref().and_then(|role| role.to_str()) {
+        Some(KEEP) => keeper::run(),
+        Some(FIRST) => inside::run(),
+        _ => None,
+    };
+    done.unwrap_or_else(|| {
+        let sentence = "mfs-init: mfsd starts me, nobody else; to run a program as a job: mfs run";
+        let _ = writeln!(std::io::stderr(), "{sentence}");
+        ExitCode::from(2)
+    })
+}

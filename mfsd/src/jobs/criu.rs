@@ -1,0 +1,131 @@
+//! `Criu`: the program that makes images of running processes, and its calls (criu(8)).
+//!
+//! It is found when the daemon starts: `MFS_CRIU`, then PATH, then the private copy in the state directory.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use mfs::jobs::last_error;
+use tokio::process::Command;
+
+/// The oldest version that works on kernels of today: older ones do not know their vDSO.
+const OLDEST: (u32, u32) = (4, 1);
+
+/// Below the state directory: where set-up unpacks a private copy.
+const PRIVATE: &str = "criu/criu";
+
+/// Largest file without a name that goes along in the images, bytes.
+const GHOST_LIMIT: u64 = 1 << 30;
+
+/// How long it may take to say its version.
+const VERSION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The log of a dump, beside the images.
+pub(super) const DUMP_LOG: &str = "dump.log";
+
+/// A CRIU that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Criu {
+    program: PathBuf,
+}
+
+// === impl Criu ===
+
+impl Criu {
+    /// Looks for one.
+    ///
+    /// # Errors
+    /// Says what was found, and what to install.
+    pub(super) async fn find(state_dir: &Path) -> anyhow::Result<Self> {
+        let mut found = None;
+        for program in candidates(state_dir) {
+            match version(&program).await {
+                Some(version) if version >= OLDEST => return Ok(Self { program }),
+                Some((major, minor)) => found = found.or(Some((program, major, minor))),
+                None => {}
+            }
+        }
+        let (major, minor) = OLDEST;
+        let remedy = format!(
+            "install CRIU {major}.{minor} or later (Debian 13: apt install criu), name it by MFS_CRIU, or unpack a \
+             private one by scripts/criu {}, then restart mfsd",
+            state_dir.join("criu").display()
+        );
+        match found {
+            Some((program, found, part)) => {
+                bail!("{} is version {found}.{part}, which is too old: {remedy}", program.display())
+            }
+            None => bail!("there is no CRIU, which moves jobs: {remedy}"),
+        }
+    }
+
+    /// The program.
+    pub(super) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Stops all processes of a namespace and makes images of them; they stay stopped.
+    ///
+    /// Dropped before its end, it is killed, and the processes run on (ptrace(2): the tracer's end).
+    ///
+    /// # Errors
+    /// In CRIU's words, why it could not. The processes run on.
+    pub(super) async fn dump(&self, first: u32, images: &Path) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        command.arg("dump").arg("--tree").arg(first.to_string());
+        command.arg("--images-dir").arg(images).args(["-o", DUMP_LOG, "-v2"]);
+        command.args(["--manage-cgroups=ignore", "--leave-stopped"]);
+        command.args(["--external", "mnt[/]:root", "--external", "mnt[/mfs]:mfs"]);
+        command.arg("--ghost-limit").arg(GHOST_LIMIT.to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| {
+            format!("{} cannot be started", self.program.display())
+        })?;
+        if child.wait().await?.success() {
+            return Ok(());
+        }
+        let log = fs::read_to_string(images.join(DUMP_LOG)).unwrap_or_default();
+        bail!("{}", last_error(&log))
+    }
+}
+
+fn candidates(state_dir: &Path) -> Vec<PathBuf> {
+    // Nobody who names one wants another.
+    if let Some(named) = std::env::var_os("MFS_CRIU") {
+        return vec![PathBuf::from(named)];
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin:/sbin:/bin"));
+    let in_path = std::env::split_paths(&path).map(|directory| directory.join("criu"));
+    in_path.chain([state_dir.join(PRIVATE)]).filter(|program| program.is_file()).collect()
+}
+
+async fn version(program: &Path) -> Option<(u32, u32)> {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(VERSION_PATIENCE, command.output()).await.ok()?.ok()?;
+    parse_version(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn parse_version(said: &str) -> Option<(u32, u32)> {
+    let line = said.lines().find_map(|line| line.strip_prefix("Version:"))?;
+    let mut parts = line.trim().split(['.', '-']);
+    let major = parts.next()?.parse().ok()?;
+    Some((major, parts.next().and_then(|part| part.parse().ok()).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_understood() {
+        assert_eq!(parse_version("Version: 4.1.1\n"), Some((4, 1)));
+        assert_eq!(parse_version("Version: 5\nGitID: v5\n"), Some((5, 0)));
+        assert_eq!(parse_version("criu: not found"), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! The processes of a job, as /proc shows them (proc(5)).
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+
+use rustix::pipe::{
+    PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, tee,
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// All processes of a job, by the number of its first one: every other descends from it.
+pub(super) fn of(first: u32) -> Vec<u32> {
+    let mut found = vec![first];
+    let mut next = 0;
+    while next < found.len() {
+        let process = found[next];
+        next += 1;
+        let threads = fs::read_dir(format!("/proc/{process}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+    }
+    found
+}
+
+/// Those that are stopped by a signal.
+pub(super) fn stopped(first: u32) -> Vec<u32> {
+    let mut all = of(first);
+    all.retain(|process| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        state(&stat) == Some('T')
+    });
+    all
+}
+
+/// Lets all but these go on. Who was stopped last goes on first: a parent that waits finds its child running.
+pub(super) fn go_on(first: u32, but: &[u32]) {
+    let all = of(first);
+    for process in all.iter().rev().filter(|process| !but.contains(process)) {
+        signal(*process, Signal::CONT);
+    }
+}
+
+/// Ends all, by the first.
+pub(super) fn end(first: u32) {
+    signal(first, Signal::KILL);
+}
+
+/// What lies in a pipe that they read, and is left there.
+///
+/// # Preconditions
+/// None of them runs, and nobody writes.
+pub(super) fn unread(first: u32, pipe: u64) -> io::Result<Vec<u8>> {
+    let Some(pipe) = of(first).into_iter().find_map(|process| reads(process, pipe)) else {
+        // Nobody can read it any more.
+        return Ok(Vec::new());
+    };
+    let length = rustix::io::ioctl_fionread(&pipe)?;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length == 0 {
+        return Ok(Vec::new());
+    }
+    // What is copied by tee(2) stays where it was. Pages that are not full take as many places as full ones.
+    let (from, to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    fcntl_setpipe_size(&to, fcntl_getpipe_size(&pipe)?)?;
+    if tee(&pipe, &to, length, SpliceFlags::NONBLOCK)? != length {
+        return Err(io::Error::other("what it has not read yet cannot be taken along"));
+    }
+    drop(to);
+    let mut bytes = Vec::with_capacity(length);
+    File::from(from).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The pipe with this number, if the process has it open; opened anew (proc_pid_fd(5)).
+fn reads(process: u32, pipe: u64) -> Option<File> {
+    let wanted = format!("pipe:[{pipe}]");
+    let open = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    let found = open.flatten().find(|entry| {
+        fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str())
+    })?;
+    File::open(found.path()).ok()
+}
+
+fn signal(process: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal); // it may have ended
+    }
+}
+
+/// The state in `/proc/PID/stat`: behind the name, which may hold anything.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descendants_are_found_and_their_states_read() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 1000 & wait"])
+            .spawn()
+            .unwrap();
+        while of(child.id()).len() < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(of(child.id())[0], child.id());
+        assert!(stopped(child.id()).is_empty());
+        for process in of(child.id()) {
+            signal(process, Signal::KILL);
+        }
+        child.wait().unwrap();
+        assert_eq!(state("17 (a ) b) T 1 2"), Some('T'));
+        assert_eq!(state(""), None);
+    }
+
+    #[test]
+    fn what_lies_in_a_pipe_is_read_and_left_there() {
+        use std::io::Write;
+        use std::os::unix::fs::MetadataExt;
+        let (mut here, mut to) = std::io::pipe().unwrap();
+        to.write_all(b"un").unwrap();
+        to.write_all(b"read").unwrap();
+        let number = fs::metadata(format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&here)
+        ));
+        let number = number.unwrap().ino();
+        assert_eq!(unread(std::process::id(), number).unwrap(), b"unread");
+        assert_eq!(unread(std::process::id(), number + 1_000_000).unwrap(), b"");
+        drop(to);
+        let mut left = Vec::new();
+        here.read_to_end(&mut left).unwrap();
+        assert_eq!(left, b"unread");
+    }
+}
