@@ -190,8 +190,7 @@ mod tests {
     #[test]
     fn never_two_and_never_none_without_a_word() {
         let (begun, actions) = Migration::begin();
-        let mut world =
-            World { source_runs: true, source_is_there: true, target_may_run: false };
+        let mut world = World { source_runs: true, source_is_there: true, target_may_run: false };
         assert_eq!(play(&mut world, &actions), None);
         let mut states = vec![(begun, world)];
         for _ in 0..5 {
@@ -201,7 +200,8 @@ mod tests {
                     let (mut migration, mut world) = (migration.clone(), *world);
                     // A copy that was told to stay refuses: the target's word is believed.
                     let refused = matches!(event, Event::Refused(_));
-                    if event == Event::NotFrozen(String::new()) && migration.phase == Phase::Freeze {
+                    if event == Event::NotFrozen(String::new()) && migration.phase == Phase::Freeze
+                    {
                         world.source_runs = true;
                     }
                     if event == Event::SourceLost {

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn what_is_said_arrives_as_it_was_sent() {
-        let freeze = FreezeJob { token: ImagesToken([9; 16]), target: NodeId::from_digest([8; 32]) };
+        let freeze =
+            FreezeJob { token: ImagesToken([9; 16]), target: NodeId::from_digest([8; 32]) };
         assert_eq!(FreezeJob::try_from(v1::FreezeJob::from(freeze)), Ok(freeze));
         assert_eq!(JobFrozen::try_from(v1::JobFrozen::from(frozen())), Ok(frozen()));
     }

@@ -83,13 +83,15 @@ impl Criu {
         command.arg("--ghost-limit").arg(GHOST_LIMIT.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| {
-            format!("{} cannot be started", self.program.display())
-        })?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("{} cannot be started", self.program.display()))?;
         if child.wait().await?.success() {
             return Ok(());
         }
         let log = fs::read_to_string(images.join(DUMP_LOG)).unwrap_or_default();
+        let last: Vec<_> = log.lines().rev().take(20).collect();
+        tracing::debug!("CRIU has said, backwards: {}", last.join("; "));
         bail!("{}", last_error(&log))
     }
 }
@@ -99,7 +101,8 @@ fn candidates(state_dir: &Path) -> Vec<PathBuf> {
     if let Some(named) = std::env::var_os("MFS_CRIU") {
         return vec![PathBuf::from(named)];
     }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin:/sbin:/bin"));
+    let path =
+        std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin:/sbin:/bin"));
     let in_path = std::env::split_paths(&path).map(|directory| directory.join("criu"));
     in_path.chain([state_dir.join(PRIVATE)]).filter(|program| program.is_file()).collect()
 }

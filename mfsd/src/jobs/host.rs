@@ -79,11 +79,16 @@ enum Stage {
     /// It is about to begin.
     Begins,
     /// It was restored or is about to be, and waits to be let go; with its images, and what is to be read first.
-    Held { images: Images, unread: Bytes },
+    Held { _images: Images, unread: Bytes },
     /// It runs.
     Runs,
     /// Images of it are being made. Who was stopped before stays so if it runs on.
-    Freezes { order: FreezeJob, dump: JoinHandle<anyhow::Result<Images>>, stopped: Vec<u32>, runs_on: bool },
+    Freezes {
+        order: FreezeJob,
+        dump: JoinHandle<anyhow::Result<Images>>,
+        stopped: Vec<u32>,
+        runs_on: bool,
+    },
     /// It stands still.
     Frozen { order: FreezeJob, stopped: Vec<u32> },
 }
@@ -135,7 +140,7 @@ impl Guest {
                     streams: brought.frozen.streams,
                 };
                 let unread = brought.frozen.unread.clone();
-                (Task::Restore(Box::new(restore)), Stage::Held { images, unread })
+                (Task::Restore(Box::new(restore)), Stage::Held { _images: images, unread })
             }
         };
         let init = Init::start(&task)?;
@@ -303,9 +308,10 @@ impl Guest {
 
     /// Sends the rest that it has written, when nobody can write more.
     async fn rest(&mut self) -> anyhow::Result<()> {
-        for (pipe, as_output) in
-            [(&self.init.output, Output::Output as fn(Bytes) -> Output), (&self.init.error, Output::Error)]
-        {
+        for (pipe, as_output) in [
+            (&self.init.output, Output::Output as fn(Bytes) -> Output),
+            (&self.init.error, Output::Error),
+        ] {
             while let Some(bytes) = next_piece(pipe).await {
                 self.outputs.send(as_output(bytes)).await?;
             }
@@ -315,9 +321,10 @@ impl Guest {
 
     /// Sends what it has written so far.
     async fn written(&self) -> anyhow::Result<()> {
-        for (pipe, as_output) in
-            [(&self.init.output, Output::Output as fn(Bytes) -> Output), (&self.init.error, Output::Error)]
-        {
+        for (pipe, as_output) in [
+            (&self.init.output, Output::Output as fn(Bytes) -> Output),
+            (&self.init.error, Output::Error),
+        ] {
             let mut piece = vec![0; PIECE];
             while let Ok(length @ 1..) = pipe.try_read(&mut piece) {
                 self.outputs.send(as_output(Bytes::copy_from_slice(&piece[..length]))).await?;

@@ -64,7 +64,8 @@ impl Images {
 
     /// All of them, bytes.
     pub(super) fn bytes(&self) -> io::Result<u64> {
-        let lengths = self.names()?.into_iter().map(|name| Ok(fs::metadata(self.path.join(name))?.len()));
+        let lengths =
+            self.names()?.into_iter().map(|name| Ok(fs::metadata(self.path.join(name))?.len()));
         lengths.sum()
     }
 
@@ -148,10 +149,7 @@ impl Drop for Images {
 /// A plain name of a file of CRIU's.
 fn is_image(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    name.len() <= 64
-        && name.chars().all(plain)
-        && !name.starts_with('.')
-        && name.ends_with(".img")
+    name.len() <= 64 && name.chars().all(plain) && !name.starts_with('.') && name.ends_with(".img")
 }
 
 async fn close(file: Option<tokio::fs::File>) -> io::Result<()> {
@@ -235,7 +233,10 @@ mod tests {
         let mut seen = 0;
         let pieces = tokio_stream::wrappers::ReceiverStream::new(pieces);
         taken.take(pieces, bytes, |bytes| seen = bytes).await.unwrap();
-        assert_eq!((seen, taken.names().unwrap()), (3 << 20, vec!["core-1.img".to_owned(), "empty.img".to_owned()]));
+        assert_eq!(
+            (seen, taken.names().unwrap()),
+            (3 << 20, vec!["core-1.img".to_owned(), "empty.img".to_owned()])
+        );
         let path = taken.path().to_owned();
         drop(taken);
         assert!(!path.exists());

@@ -24,8 +24,8 @@ use super::sys;
 pub(super) struct Init {
     keeper: Mutex<StdUnixStream>,
     orders: Mutex<fs::File>,
-    /// The keeper; it ends when the first process has.
-    pub(super) child: Child,
+    /// The keeper; it ends when the first process has. Held, so that it is waited for.
+    _child: Child,
     /// What they say, in the order of each.
     pub(super) heard: mpsc::UnboundedReceiver<Heard>,
     /// What the program, or its terminal, reads; until its end.
@@ -76,8 +76,9 @@ impl Init {
         command.stderr(Stdio::from(error.theirs));
         sys::pass(&mut command, vec![theirs.into(), orders.theirs, reports.theirs]);
         // It ends by itself when this side is closed, and gives the job a moment to end in order.
-        let child =
-            Command::from(command).spawn().with_context(|| format!("{} cannot be started", program.display()))?;
+        let child = Command::from(command)
+            .spawn()
+            .with_context(|| format!("{} cannot be started", program.display()))?;
         write_frame(&keeper, task)?;
         let (sender, heard) = mpsc::unbounded_channel();
         let notices = keeper.try_clone()?;
@@ -88,7 +89,7 @@ impl Init {
         Ok(Self {
             keeper: Mutex::new(keeper),
             orders: Mutex::new(orders.ours.into()),
-            child,
+            _child: child,
             heard,
             input: Some(pipe::Sender::from_owned_fd(input.ours)?),
             output: pipe::Receiver::from_owned_fd(output.ours)?,

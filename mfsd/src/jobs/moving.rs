@@ -196,7 +196,8 @@ impl Carried {
                     }
                 }
                 Action::LetGo => {
-                    if let Some(link) = self.moving.as_ref().and_then(|moving| moving.link.as_ref()) {
+                    if let Some(link) = self.moving.as_ref().and_then(|moving| moving.link.as_ref())
+                    {
                         link.send(Input::Thaw(v1::ThawJob {})).await;
                     }
                 }

@@ -17,9 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Refuses to move a job of this caller to a node that could not run it.
 pub(super) async fn check(node: &Node, target: &Member, caller: Caller) -> Result<(), Status> {
     let asked = tokio::time::timeout(PATIENCE, ask(node, target, caller)).await;
-    let why_not = asked.map_err(|_| {
-        Status::unavailable(format!("node {} does not answer", target.name))
-    })??;
+    let why_not = asked
+        .map_err(|_| Status::unavailable(format!("node {} does not answer", target.name)))??;
     match why_not {
         None => Ok(()),
         Some(why) => Err(Status::failed_precondition(format!("node {}: {why}", target.name))),

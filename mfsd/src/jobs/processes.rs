@@ -100,10 +100,8 @@ mod tests {
 
     #[test]
     fn descendants_are_found_and_their_states_read() {
-        let mut child = std::process::Command::new("sh")
-            .args(["-c", "sleep 1000 & wait"])
-            .spawn()
-            .unwrap();
+        let mut child =
+            std::process::Command::new("sh").args(["-c", "sleep 1000 & wait"]).spawn().unwrap();
         while of(child.id()).len() < 2 {
             std::thread::yield_now();
         }
@@ -124,10 +122,8 @@ mod tests {
         let (mut here, mut to) = std::io::pipe().unwrap();
         to.write_all(b"un").unwrap();
         to.write_all(b"read").unwrap();
-        let number = fs::metadata(format!(
-            "/proc/self/fd/{}",
-            std::os::fd::AsRawFd::as_raw_fd(&here)
-        ));
+        let number =
+            fs::metadata(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&here)));
         let number = number.unwrap().ino();
         assert_eq!(unread(std::process::id(), number).unwrap(), b"unread");
         assert_eq!(unread(std::process::id(), number + 1_000_000).unwrap(), b"");

@@ -161,7 +161,8 @@ impl LocalJobsService for LocalJobs {
         }
         let mut client = home::client(&node, home).await.map_err(Status::unavailable)?;
         let caller = Some(caller.into());
-        let asked = client.migrate(v1::MigrateRequest { number: id.number, node: to, caller }).await;
+        let asked =
+            client.migrate(v1::MigrateRequest { number: id.number, node: to, caller }).await;
         let plain =
             |status: Status| Status::new(status.code(), format!("{:#}", dial::plain(status)));
         Ok(Response::new(Box::pin(asked.map_err(plain)?.into_inner())))
@@ -204,7 +205,8 @@ impl JobsService for PeerJobs {
         let invalid = |error: String| Status::invalid_argument(error);
         let (start, coming) = match first {
             Some(Input::Start(start)) => {
-                let start = StartJob::try_from(start).map_err(|error| invalid(error.to_string()))?;
+                let start =
+                    StartJob::try_from(start).map_err(|error| invalid(error.to_string()))?;
                 (start, Coming::New)
             }
             Some(Input::Restore(restore)) => {

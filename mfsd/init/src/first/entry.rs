@@ -48,11 +48,7 @@ pub(super) fn begin(ends: Ends, setup: &Setup) -> Result<(UnixStream, Pid), Refu
 }
 
 /// Makes the job's world, and becomes the copy inside.
-fn enter(
-    ends: &Ends,
-    setup: &Setup,
-    keeper: OwnedFd,
-) -> Result<std::convert::Infallible, Refusal> {
+fn enter(ends: &Ends, setup: &Setup, keeper: OwnedFd) -> Result<std::convert::Infallible, Refusal> {
     die_with(&keeper)?;
     // A leader of a session outside the namespace could not be carried to another node.
     rustix::process::setsid().or_refuse("have a session")?;

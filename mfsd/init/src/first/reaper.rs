@@ -78,10 +78,14 @@ impl<'a> Reaper<'a> {
     /// One wait, and what it brought.
     fn turn(&mut self) -> io::Result<Option<Report>> {
         let ready = self.wait()?;
-        if ready.outcome && let Some(report) = self.hear_outcome() {
+        if ready.outcome
+            && let Some(report) = self.hear_outcome()
+        {
             return Ok(Some(report));
         }
-        if ready.children && let Some(how) = self.bury()? {
+        if ready.children
+            && let Some(how) = self.bury()?
+        {
             // Who dies before it has become its program closes the pipe, too: first things first.
             let failed = self.hear_outcome();
             return Ok(Some(failed.unwrap_or(Report::Ended(how))));

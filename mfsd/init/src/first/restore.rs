@@ -35,7 +35,8 @@ pub(super) fn restore(ends: Ends, brought: &Restore) -> Result<(UnixStream, Pid)
     let [root, cluster] = view::prepare(&brought.view, &brought.cluster, &brought.scratch)?;
     let [restored, go] = gate::pipes(&brought.images);
     for pipe in [&restored, &go] {
-        mknodat(CWD, pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).or_refuse("have a gate")?;
+        mknodat(CWD, pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .or_refuse("have a gate")?;
     }
     // Open in both directions, so that neither side waits for the other to open it.
     let open = |path: &Path| File::options().read(true).write(true).open(path);
@@ -45,7 +46,8 @@ pub(super) fn restore(ends: Ends, brought: &Restore) -> Result<(UnixStream, Pid)
     let Ends { daemon, orders, reports } = ends;
     drop((orders, reports));
     attend(&daemon, criu, restored, go, &brought.images)?;
-    let number = fs::read_to_string(brought.images.join(NUMBER)).or_refuse("find its first process")?;
+    let number =
+        fs::read_to_string(brought.images.join(NUMBER)).or_refuse("find its first process")?;
     let first = number.trim().parse().ok().and_then(Pid::from_raw);
     let first = first.ok_or_else(|| Refusal::new("the job has no first process"))?;
     // Nothing of the machine's mounts stays in use because of this job.

@@ -16,9 +16,11 @@ const ENDED: u8 = 3;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mfs migrate n1.3 n2\n  mfs migrate n1.3 home\n  mfs migrate n1.3 best\n\n\
+#[command(
+    after_help = "Examples:\n  mfs migrate n1.3 n2\n  mfs migrate n1.3 home\n  mfs migrate n1.3 best\n\n\
                   Returns when the job runs there. Exit status: 0 it does, 1 it runs on where it was,\n\
-                  3 there is no such job, or it has ended.")]
+                  3 there is no such job, or it has ended."
+)]
 pub(crate) struct Args {
     /// The job, as `mfs ps` shows it
     #[arg(value_name = "JOB")]
@@ -68,7 +70,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     bar.finish_and_clear();
-    anyhow::ensure!(last.phase == "done", "nobody says whether job {} has moved: see mfs ps", args.job);
+    anyhow::ensure!(
+        last.phase == "done",
+        "nobody says whether job {} has moved: see mfs ps",
+        args.job
+    );
     if args.json {
         return print_json(&Moved {
             job: args.job,
