@@ -12,5 +12,5 @@ pub mod placement;
 pub use id::{ImagesToken, JobId, NotAJob};
 pub use mfs_init::{
     Ended, Limit, MAX_FRAME, Notice, Order, OrderError, Program, ProgramError, Report, Restore,
-    Setup, Streams, Task, Terminal, last_error, read_frame, write_frame,
+    Setup, Streams, Task, Terminal, first_error, read_frame, write_frame,
 };

@@ -11,7 +11,7 @@ mod log;
 mod order;
 mod program;
 
-pub use log::last_error;
+pub use log::first_error;
 pub use order::{
     Ended, MAX_FRAME, Notice, Order, OrderError, Report, Restore, Setup, Streams, Task, read_frame,
     write_frame,

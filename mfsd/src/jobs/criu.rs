@@ -9,8 +9,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use mfs::jobs::last_error;
+use mfs::jobs::first_error;
 use tokio::process::Command;
+
+use super::timers;
 
 /// The oldest version that works on kernels of today: older ones do not know their vDSO.
 const OLDEST: (u32, u32) = (4, 1);
@@ -87,12 +89,12 @@ impl Criu {
             .spawn()
             .with_context(|| format!("{} cannot be started", self.program.display()))?;
         if child.wait().await?.success() {
-            return Ok(());
+            return timers::mend(images).context("its timers cannot be mended");
         }
         let log = fs::read_to_string(images.join(DUMP_LOG)).unwrap_or_default();
         let last: Vec<_> = log.lines().rev().take(20).collect();
         tracing::debug!("CRIU has said, backwards: {}", last.join("; "));
-        bail!("{}", last_error(&log))
+        bail!("{}", first_error(&log))
     }
 }
 

@@ -21,6 +21,7 @@ mod preflight;
 mod processes;
 mod service;
 mod sys;
+mod timers;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

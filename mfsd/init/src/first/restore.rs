@@ -153,5 +153,5 @@ fn end_what_is_left() {
 /// The last error that CRIU has noted.
 fn why(images: &Path) -> Refusal {
     let log = fs::read_to_string(images.join(LOG)).unwrap_or_default();
-    Refusal::new(format!("the job cannot be restored: {}", mfs_init::last_error(&log)))
+    Refusal::new(format!("the job cannot be restored: {}", mfs_init::first_error(&log)))
 }
