@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use crate::{Machine, Node, binary};
+use crate::{Machine, Node, binary, programs};
 
 /// How a cluster is to be.
 #[derive(Debug, Clone)]
@@ -180,6 +180,7 @@ fn lab(words: &[&str]) -> Output {
 fn lab_with(words: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary("mfs"));
     command.arg("lab").args(words).stdin(std::process::Stdio::null());
+    programs::with_criu(&mut command);
     command.envs(environment.iter().copied());
     command.output().expect("mfs starts")
 }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 
-use crate::{Cluster, binary};
+use crate::{Cluster, binary, programs};
 
 /// A node of a cluster.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,7 @@ impl<'a> Node<'a> {
     /// A command to be run inside it, for more than its output.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(binary("mfs"));
+        programs::with_criu(&mut command);
         command.args(["lab", "exec", "--name", self.cluster.name(), &self.name(), "--"]);
         command.arg(program).stdin(Stdio::null());
         command

@@ -1,6 +1,7 @@
 //! Where the programs under test and the foreign test programs lie.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A program of the project (`mfs`, `mfsd`, `mfs-fuse`), built in the same profile as the tests.
 ///
@@ -32,4 +33,15 @@ pub fn tool(name: &str) -> PathBuf {
     let path = directory.join(name);
     assert!(path.exists(), "{} is not installed: run scripts/tools", path.display());
     path
+}
+
+/// Lets a laboratory find the CRIU that `scripts/criu` unpacked for the tests, if it did: where the machine has a
+/// good one, that is used.
+pub(crate) fn with_criu(command: &mut Command) {
+    let unpacked = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/criu/criu");
+    if std::env::var_os("MFS_CRIU").is_none()
+        && let Ok(unpacked) = PathBuf::from(unpacked).canonicalize()
+    {
+        command.env("MFS_CRIU", unpacked);
+    }
 }

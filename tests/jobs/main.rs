@@ -1,5 +1,6 @@
 //! Programs that `mfs run` starts: they run elsewhere and see, say and end what they would here.
 
+mod moving;
 mod place;
 mod terminal;
 mod view;

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use mfs::jobs::first_error;
+use mfs::types::Caller;
+use rustix::thread::CapabilitySet;
 use tokio::process::Command;
 
-use super::timers;
+use super::obstacles::Movable;
+use super::{sys, timers};
 
 /// The oldest version that works on kernels of today: older ones do not know their vDSO.
 const OLDEST: (u32, u32) = (4, 1);
@@ -25,6 +28,9 @@ const GHOST_LIMIT: u64 = 1 << 30;
 
 /// How long it may take to say its version.
 const VERSION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it may take to try the kernel.
+const CHECK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The log of a dump, beside the images.
 pub(super) const DUMP_LOG: &str = "dump.log";
@@ -46,7 +52,10 @@ impl Criu {
         let mut found = None;
         for program in candidates(state_dir) {
             match version(&program).await {
-                Some(version) if version >= OLDEST => return Ok(Self { program }),
+                Some(version) if version >= OLDEST => {
+                    check(&program).await?;
+                    return Ok(Self { program });
+                }
                 Some((major, minor)) => found = found.or(Some((program, major, minor))),
                 None => {}
             }
@@ -76,15 +85,28 @@ impl Criu {
     ///
     /// # Errors
     /// In CRIU's words, why it could not. The processes run on.
-    pub(super) async fn dump(&self, first: u32, images: &Path) -> anyhow::Result<()> {
+    pub(super) async fn dump(
+        &self,
+        first: u32,
+        images: &Path,
+        movable: Movable,
+        user: &Caller,
+    ) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
         command.arg("dump").arg("--tree").arg(first.to_string());
         command.arg("--images-dir").arg(images).args(["-o", DUMP_LOG, "-v2"]);
         command.args(["--manage-cgroups=ignore", "--leave-stopped"]);
         command.args(["--external", "mnt[/]:root", "--external", "mnt[/mfs]:mfs"]);
+        if movable.speaks_tcp {
+            command.arg("--tcp-established");
+        }
         command.arg("--ghost-limit").arg(GHOST_LIMIT.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.kill_on_drop(true);
+        let able = rustix::thread::capabilities(None)?.effective;
+        if !able.contains(CapabilitySet::SYS_RESOURCE) {
+            sys::with_real_ids(&mut command, user.uid, user.gid);
+        }
         let mut child = command
             .spawn()
             .with_context(|| format!("{} cannot be started", self.program.display()))?;
@@ -114,6 +136,19 @@ async fn version(program: &Path) -> Option<(u32, u32)> {
     command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(VERSION_PATIENCE, command.output()).await.ok()?.ok()?;
     parse_version(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// Has it try this kernel. What it finds it keeps (/run/criu.kdat), so that later calls need not try again.
+async fn check(program: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(program);
+    command.arg("check").stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(CHECK_PATIENCE, command.output()).await;
+    let output = output.context("CRIU does not say whether it works on this kernel")??;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    bail!("{} does not work on this kernel: {}", program.display(), first_error(&said))
 }
 
 fn parse_version(said: &str) -> Option<(u32, u32)> {

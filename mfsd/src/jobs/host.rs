@@ -22,7 +22,7 @@ use tokio_stream::{Stream, StreamExt};
 
 use super::images::Images;
 use super::init::{Heard, Init};
-use super::{Hosting, Jobs, fetch, processes};
+use super::{Hosting, Jobs, fetch, obstacles, processes};
 use crate::node::Node;
 
 /// Most bytes of one message.
@@ -71,6 +71,8 @@ struct Guest {
     input_has_ended: bool,
     /// The first process; 0 until it is known.
     first: u32,
+    /// As whom it runs.
+    user: Caller,
     stage: Stage,
 }
 
@@ -124,13 +126,13 @@ impl Guest {
     ) -> anyhow::Result<Self> {
         let (jobs, scratch) = (Arc::clone(&node.jobs), node.jobs.scratch.clone());
         let _hosting = jobs.host();
-        let is_user = job.caller.clone();
+        let user = job.caller.clone();
         let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
         let (task, stage) = match coming {
             Coming::New => (Task::Begin(Box::new(setup)), Stage::Begins),
             Coming::Brought(brought) => {
                 let criu = jobs.criu().await?;
-                let images = fetch::images(node, &brought, &is_user, outputs).await?;
+                let images = fetch::images(node, &brought, &user, outputs).await?;
                 let restore = Restore {
                     criu: criu.program().to_owned(),
                     images: images.path().to_owned(),
@@ -146,7 +148,7 @@ impl Guest {
         let init = Init::start(&task)?;
         let (outputs, pending) = (outputs.clone(), BytesMut::new());
         let input_has_ended = false;
-        Ok(Self { jobs, _hosting, outputs, init, pending, input_has_ended, first: 0, stage })
+        Ok(Self { jobs, _hosting, outputs, init, pending, input_has_ended, first: 0, user, stage })
     }
 
     /// Until it has ended.
@@ -339,12 +341,16 @@ impl Guest {
             let why = "it does not run yet".to_owned();
             return Ok(self.outputs.send(Output::NotFrozen(why)).await?);
         }
-        let (jobs, first) = (Arc::clone(&self.jobs), self.first);
+        let (jobs, first, user) = (Arc::clone(&self.jobs), self.first, self.user.clone());
+        let movable = match obstacles::look(first) {
+            Ok(movable) => movable,
+            Err(why) => return Ok(self.outputs.send(Output::NotFrozen(why)).await?),
+        };
         let stopped = processes::stopped(first);
         let dump = tokio::spawn(async move {
             let criu = jobs.criu().await?;
             let images = Images::new(&jobs.images, order.token)?;
-            let dumped = criu.dump(first, images.path());
+            let dumped = criu.dump(first, images.path(), movable, &user);
             tokio::time::timeout(DUMP_PATIENCE, dumped).await.context("it takes too long")??;
             Ok(images)
         });

@@ -17,6 +17,7 @@ mod init;
 mod link;
 mod load;
 mod moving;
+mod obstacles;
 mod preflight;
 mod processes;
 mod service;
