@@ -10,8 +10,8 @@ use mfs_proto::v1;
 use mfs_proto::v1::job_output::Kind as Output;
 use tokio::sync::mpsc::Sender;
 
-use super::home;
 use super::images::Images;
+use super::{credentials, home};
 use crate::cluster::dial;
 use crate::node::Node;
 
@@ -22,14 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) async fn images(
     node: &Node,
     brought: &RestoreJob,
-    _caller: &Caller,
+    user: &Caller,
     outputs: &Sender<Output>,
 ) -> anyhow::Result<Images> {
     let view = node.view();
     let source = view.by_id(brought.source).context("the node that has its images is unknown")?;
     let images = Images::new(&node.jobs.images, brought.token)?;
     let announced = brought.frozen.bytes;
-    // One that was left by this node on its way elsewhere never needs a network.
     let mut client = home::client(node, source).await.map_err(|error| anyhow!(error))?;
     let token = Bytes::copy_from_slice(&brought.token.0);
     let asked = client.images(v1::ImagesRequest { token }).await;
@@ -44,5 +43,6 @@ pub(super) async fn images(
         let _ = outputs.try_send(Output::Fetched(bytes));
     };
     images.take(Box::pin(pieces), announced, told).await.context("its images did not come")?;
+    credentials::check(images.path(), user)?;
     Ok(images)
 }

@@ -8,10 +8,12 @@
 //! Lock order: `Jobs::inner` is a leaf.
 
 mod carried;
+mod credentials;
 mod criu;
 mod fetch;
 mod home;
 mod host;
+mod image;
 mod images;
 mod init;
 mod link;
