@@ -259,3 +259,30 @@ fn a_target_that_fails_or_goes_away_leaves_the_job_where_it_was() {
         assert_eq!(left.trim(), "", "n{node}");
     }
 }
+
+#[test]
+fn guests_are_expelled_and_own_jobs_brought_home() {
+    let cluster = Setup::nodes(3).up();
+    let [n1, n2] = [1, 2].map(|number| cluster.node(number));
+    let line = "for n in 1 2 3; do mfs run -n n2 -- sleep 1000 & done; wait";
+    let mut many = n1.command("sh").args(["-c", line]).spawn().expect("it starts");
+    eventually("all run", LONG, || jobs(n1).iter().filter(|job| job["pid"] != 0).count() == 3);
+    let own = n2.command("mfs").args(["run", "-n", "n2", "--", "sleep", "1000"]).spawn();
+    let mut own = own.expect("it starts");
+    eventually("it runs", LONG, || jobs(n1).len() == 4);
+    let refused = n2.refused("setpriv --reuid 1000 --clear-groups mfs expel");
+    assert!(refused.contains("only root"), "{refused}");
+    let said = n2.run("timeout 120 mfs expel");
+    assert_eq!(said.lines().filter(|line| line.contains("runs on node")).count(), 3, "{said}");
+    let on_n2 = || -> Vec<_> { jobs(n1).into_iter().filter(|job| job["node"] == "n2").collect() };
+    assert_eq!((on_n2().len(), on_n2()[0]["home"].clone()), (1, "n2".into()));
+    assert!(n2.run("mfs expel").contains("No job of another node runs here"));
+    n1.run("timeout 60 mfs migrate n1.1 n3");
+    // Who is not root brings what is theirs: nothing, here.
+    let none = n1.run("setpriv --reuid 1000 --clear-groups mfs bring");
+    assert!(none.contains("No job of this node runs elsewhere"), "{none}");
+    n1.run("timeout 120 mfs bring");
+    assert!(jobs(n1).iter().all(|job| job["node"] == job["home"]));
+    n1.run("mfs kill -s KILL n1.1 n1.2 n1.3 n2.1");
+    assert!(many.wait().is_ok() && own.wait().is_ok());
+}

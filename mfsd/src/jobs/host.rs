@@ -44,6 +44,8 @@ const DUMP_PATIENCE: Duration = Duration::from_secs(900);
 #[derive(Debug, Clone)]
 pub(super) struct Hosted {
     pub(super) home: NodeName,
+    /// Its number there.
+    pub(super) number: u64,
     pub(super) program: Program,
     /// As whom; whoever is not root here is not root.
     pub(super) caller: Caller,
@@ -125,7 +127,7 @@ impl Guest {
         outputs: &Sender<Output>,
     ) -> anyhow::Result<Self> {
         let (jobs, scratch) = (Arc::clone(&node.jobs), node.jobs.scratch.clone());
-        let _hosting = jobs.host();
+        let _hosting = jobs.host(job.home.clone(), job.number);
         let user = job.caller.clone();
         let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
         let (task, stage) = match coming {
@@ -446,7 +448,7 @@ async fn next_piece(pipe: &pipe::Receiver) -> Option<Bytes> {
 
 /// What its first process needs. Looks at mounts, so it may block.
 fn setup(job: Hosted, scratch: PathBuf) -> anyhow::Result<Setup> {
-    let Hosted { home, program, caller, local_tmp } = job;
+    let Hosted { home, program, caller, local_tmp, .. } = job;
     let cluster = find_cluster()?;
     match fs::create_dir(&scratch) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),

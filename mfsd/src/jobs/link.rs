@@ -64,6 +64,7 @@ impl Link {
         if member.id == view.me() {
             let job = Hosted {
                 home: member.name.clone(),
+                number: start.number,
                 program: start.program.clone(),
                 caller: caller.clone(),
                 local_tmp: start.local_tmp,

@@ -8,6 +8,7 @@
 //! Lock order: `Jobs::inner` is a leaf.
 
 mod carried;
+mod clearing;
 mod credentials;
 mod criu;
 mod fetch;
@@ -26,7 +27,7 @@ mod service;
 mod sys;
 mod timers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -71,7 +72,9 @@ pub(crate) struct Jobs {
 struct Inner {
     last: u64,
     own: BTreeMap<u64, OwnJob>,
-    hosted: u32,
+    /// So many have been here.
+    guests: u64,
+    hosted: BTreeSet<Guest>,
 }
 
 /// A job that was started here and runs.
@@ -127,7 +130,12 @@ struct Running {
 #[must_use = "the job does not count any more when this is dropped"]
 struct Hosting {
     jobs: Arc<Jobs>,
+    guest: Guest,
 }
+
+/// A job that a node runs: its home, its number there, and one more, since a job that comes back may meet itself
+/// going.
+type Guest = (NodeName, u64, u64);
 
 // === impl Jobs ===
 
@@ -174,16 +182,35 @@ impl Jobs {
     }
 
     /// A job begins here.
-    fn host(self: &Arc<Self>) -> Hosting {
+    fn host(self: &Arc<Self>, home: NodeName, number: u64) -> Hosting {
         let mut inner = self.inner.lock();
-        inner.hosted += 1;
-        m::JOBS_HOSTED.set(inner.hosted.into());
-        Hosting { jobs: Arc::clone(self) }
+        inner.guests += 1;
+        let guest = (home, number, inner.guests);
+        inner.hosted.insert(guest.clone());
+        m::JOBS_HOSTED.set(i64::try_from(inner.hosted.len()).unwrap_or(i64::MAX));
+        Hosting { jobs: Arc::clone(self), guest }
     }
 
     /// How many run here.
     fn hosted(&self) -> u32 {
-        self.inner.lock().hosted
+        u32::try_from(self.inner.lock().hosted.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The jobs of others that run here, each with its home and its number there.
+    fn guests(&self, own: &NodeName) -> Vec<(NodeName, u64)> {
+        let inner = self.inner.lock();
+        let others = inner.hosted.iter().filter(|(home, ..)| home != own);
+        let mut guests: Vec<_> = others.map(|(home, number, _)| (home.clone(), *number)).collect();
+        guests.dedup();
+        guests
+    }
+
+    /// The jobs of this node that run elsewhere, as far as that user may move them.
+    fn away(&self, own: &NodeName, uid: u32) -> Vec<u64> {
+        let inner = self.inner.lock();
+        let away = inner.own.iter().filter(|(_, job)| job.node != *own);
+        let theirs = away.filter(|(_, job)| uid == 0 || uid == job.caller.uid);
+        theirs.map(|(number, _)| *number).collect()
     }
 
     /// The jobs of this node.
@@ -259,7 +286,7 @@ impl Drop for Running {
 impl Drop for Hosting {
     fn drop(&mut self) {
         let mut inner = self.jobs.inner.lock();
-        inner.hosted -= 1;
-        m::JOBS_HOSTED.set(inner.hosted.into());
+        inner.hosted.remove(&self.guest);
+        m::JOBS_HOSTED.set(i64::try_from(inner.hosted.len()).unwrap_or(i64::MAX));
     }
 }

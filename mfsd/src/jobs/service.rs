@@ -20,14 +20,16 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::host::{self, Coming, Hosted};
-use super::{Denied, Wish, home, load, preflight};
+use super::{Denied, Wish, clearing, home, load, preflight};
 use crate::cluster::dial;
 use crate::daemon::Daemon;
-use crate::local::asker;
+use crate::local::{asker, require_root};
 use crate::node::Node;
 use crate::peer::Peer;
 
 type Progress = Pin<Box<dyn Stream<Item = Result<v1::MigrationProgress, Status>> + Send + 'static>>;
+
+type Moved = Pin<Box<dyn Stream<Item = Result<v1::JobMoved, Status>> + Send + 'static>>;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<v1::ImagePiece, Status>> + Send + 'static>>;
 
@@ -141,6 +143,22 @@ impl LocalJobsService for LocalJobs {
             .map_err(|status| Status::new(status.code(), format!("{:#}", dial::plain(status))))
     }
 
+    type ExpelStream = Moved;
+
+    async fn expel(&self, request: Request<v1::ExpelRequest>) -> Result<Response<Moved>, Status> {
+        require_root(&request)?;
+        let moved = clearing::expel(self.0.clustered()?);
+        Ok(Response::new(Box::pin(ReceiverStream::new(moved))))
+    }
+
+    type BringStream = Moved;
+
+    async fn bring(&self, request: Request<v1::BringRequest>) -> Result<Response<Moved>, Status> {
+        let caller = asker::caller(&request)?;
+        let moved = clearing::bring(self.0.clustered()?, caller.uid);
+        Ok(Response::new(Box::pin(ReceiverStream::new(moved))))
+    }
+
     type MigrateJobStream = Progress;
 
     async fn migrate_job(
@@ -222,7 +240,8 @@ impl JobsService for PeerJobs {
         let home = view.by_id(peer.node).map(|member| member.name.clone()).ok_or_else(|| {
             Status::unavailable("this node does not know yet where the job comes from: try again")
         })?;
-        let job = Hosted { home, program, caller, local_tmp: start.local_tmp };
+        let (number, local_tmp) = (start.number, start.local_tmp);
+        let job = Hosted { home, number, program, caller, local_tmp };
         let inputs = inbound.map_while(Result::ok);
         let outputs = host::host(&self.0, job, coming, inputs);
         let outputs =
@@ -253,6 +272,17 @@ impl JobsService for PeerJobs {
         let caller = caller.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let caller = self.vouch(&peer, caller)?;
         signalled(&self.0, number, signal, caller.uid)
+    }
+
+    type TakeAwayStream = Progress;
+
+    async fn take_away(
+        &self,
+        request: Request<v1::TakeAwayRequest>,
+    ) -> Result<Response<Progress>, Status> {
+        let peer = peer_of(&request)?;
+        let progress = clearing::take_away(&self.0, peer.node, request.into_inner().number).await?;
+        Ok(Response::new(Box::pin(progress)))
     }
 
     type MigrateStream = Progress;
@@ -298,7 +328,7 @@ impl JobsService for PeerJobs {
 }
 
 /// Begins to move a job of this node.
-async fn begin_moving(
+pub(super) async fn begin_moving(
     node: &Arc<Node>,
     number: u64,
     to: &str,

@@ -49,7 +49,7 @@ pub(crate) fn serve(
 }
 
 /// Refuses all but root.
-fn require_root<T>(request: &Request<T>) -> Result<(), Status> {
+pub(crate) fn require_root<T>(request: &Request<T>) -> Result<(), Status> {
     let info = request.extensions().get::<UdsConnectInfo>();
     match info.and_then(|info| info.peer_cred).map(|peer| peer.uid()) {
         Some(0) => Ok(()),

@@ -1,5 +1,6 @@
 //! The commands that run programs on the nodes of the cluster, show them, and end them.
 
+mod clear;
 mod kill;
 mod migrate;
 mod ps;
@@ -25,6 +26,10 @@ pub(crate) enum Command {
     Kill(kill::Args),
     /// Move a running job to another node
     Migrate(migrate::Args),
+    /// Send the jobs of other nodes that run on this one away
+    Expel(clear::ExpelArgs),
+    /// Bring the jobs of this node that run elsewhere home
+    Bring(clear::BringArgs),
 }
 
 /// Runs one of them.
@@ -34,6 +39,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ps(args) => block_on(ps::run(args)),
         Command::Kill(args) => block_on(kill::run(args)),
         Command::Migrate(args) => block_on(migrate::run(args)),
+        Command::Expel(args) => block_on(clear::expel(args)),
+        Command::Bring(args) => block_on(clear::bring(args)),
     }
 }
 

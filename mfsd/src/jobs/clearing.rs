@@ -1,0 +1,111 @@
+//! Clearing a node: sending guests away (`mfs expel`) and bringing own jobs home (`mfs bring`), one after the other.
+
+use std::sync::Arc;
+
+use mfs::jobs::JobId;
+use mfs::types::{NodeId, NodeName};
+use mfs_proto::v1;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::Status;
+
+use super::home;
+use super::service::begin_moving;
+use crate::cluster::dial;
+use crate::node::Node;
+
+/// What became of a job, on its way to who asked.
+type Moved = mpsc::Receiver<Result<v1::JobMoved, Status>>;
+
+/// What is told of a migration.
+type Told = Result<v1::MigrationProgress, Status>;
+
+/// Root may move every job.
+const ROOT: u32 = 0;
+
+/// Sends all guests of this node away, each by its home's hand.
+pub(super) fn expel(node: Arc<Node>) -> Moved {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let own = node.credentials().identity().name().clone();
+        for (home, number) in node.jobs.guests(&own) {
+            let moved = ask(&node, &home, number).await;
+            let id = JobId { home, number };
+            if sender.send(Ok(said(&id, moved))).await.is_err() {
+                // Who asked has seen enough: the rest may stay.
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Has a home take its job away from this node.
+async fn ask(node: &Node, home: &NodeName, number: u64) -> Result<String, Status> {
+    let view = node.view();
+    let member = view.by_name(home);
+    let member = member.ok_or_else(|| Status::unavailable(format!("node {home} is unknown")))?;
+    let mut client = home::client(node, member).await.map_err(Status::unavailable)?;
+    let asked = client.take_away(v1::TakeAwayRequest { number }).await;
+    last(asked.map_err(plain)?.into_inner()).await
+}
+
+/// Moves a job of this node away from the node where it runs, which asks for it: to the best other, or home.
+pub(super) async fn take_away(
+    node: &Arc<Node>,
+    from: NodeId,
+    number: u64,
+) -> Result<UnboundedReceiverStream<Told>, Status> {
+    let view = node.view();
+    let runs = node.jobs.node_of(number);
+    let asks = view.by_id(from).filter(|member| runs.as_ref() == Some(&member.name));
+    let Some(asks) = asks else {
+        return Err(Status::not_found("no such job of this node runs there"));
+    };
+    let best = home::choose(node, "").await.ok().filter(|best| best.id != asks.id);
+    let to = best.map_or_else(|| "home".to_owned(), |best| best.name.to_string());
+    begin_moving(node, number, &to, ROOT).await
+}
+
+/// Brings the jobs of this node home, as far as that user may move them.
+pub(super) fn bring(node: Arc<Node>, uid: u32) -> Moved {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let own = node.credentials().identity().name().clone();
+        for number in node.jobs.away(&own, uid) {
+            let moved = match begin_moving(&node, number, "home", uid).await {
+                Ok(told) => last(told).await,
+                Err(status) => Err(status),
+            };
+            let id = JobId { home: own.clone(), number };
+            if sender.send(Ok(said(&id, moved))).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Waits for the end of a migration; where the job runs.
+async fn last(mut told: impl Stream<Item = Told> + Unpin) -> Result<String, Status> {
+    let mut node = None;
+    while let Some(progress) = told.next().await {
+        node = Some(progress.map_err(plain)?.node);
+    }
+    node.ok_or_else(|| Status::aborted("nobody says what became of it"))
+}
+
+fn plain(status: Status) -> Status {
+    Status::new(status.code(), format!("{:#}", dial::plain(status)))
+}
+
+fn said(id: &JobId, moved: Result<String, Status>) -> v1::JobMoved {
+    let (node, why_not) = match moved {
+        Ok(node) => (node, String::new()),
+        // One that has ended is not here any more, which is what was wanted.
+        Err(status) if status.code() == tonic::Code::NotFound => (String::new(), String::new()),
+        Err(status) => (String::new(), status.message().to_owned()),
+    };
+    v1::JobMoved { id: id.to_string(), node, why_not }
+}
