@@ -212,6 +212,44 @@ except PermissionError: pass"
     }
 }
 
+/// What was opened without asking is opened at the next daemon as it was, though a local process has forbidden it
+/// while there was none that could have told of it.
+#[test]
+fn what_was_opened_unasked_is_read_on_though_it_is_forbidden_meanwhile() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n2.run("echo text >/data/f && chmod 0644 /data/f");
+    let program = "import os, time
+def read():
+    with open('/mfs/n2/data/f') as file: return file.read()
+for _ in range(50): read()
+open('/tmp/read', 'w').close()
+while not os.path.exists('/tmp/unasked'): time.sleep(0.05)
+kept = os.open('/mfs/n2/data/f', os.O_RDONLY)
+open('/tmp/kept', 'w').close()
+while not os.path.exists('/tmp/go'): time.sleep(0.05)
+assert os.read(kept, 100) == b'text\\n'
+try: read()
+except PermissionError: pass
+else: raise SystemExit('opened anew')";
+    let privileges = ["--reuid=daemon", "--regid=daemon", "--clear-groups"];
+    let reader = n1.command("setpriv").args(privileges).args(["python3", "-c", program]).spawn();
+    let mut reader = reader.expect("mfs lab exec starts");
+    let opens = || {
+        let sent = &n1.mount_figures()["mfs_client_requests_sent_total"];
+        sent["Open"].as_u64().unwrap_or(0)
+    };
+    eventually("it is read often", Duration::from_secs(30), || exists(n1, "/tmp/read"));
+    let before = opens();
+    n1.run("touch /tmp/unasked && until [ -e /tmp/kept ]; do sleep 0.01; done");
+    assert_eq!(opens(), before, "its home knows of the open");
+    n2.kill_daemon();
+    n2.run("chmod 0600 /data/f");
+    n2.start();
+    n1.run("touch /tmp/go");
+    assert!(reader.wait().expect("it is a child").success());
+}
+
 /// A restart of the own mfsd does not disturb the mount: it dials the nodes itself.
 #[test]
 fn the_own_daemon_may_go() {

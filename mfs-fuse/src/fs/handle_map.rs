@@ -20,7 +20,7 @@ use mfs::types::{
 use tokio::sync::OnceCell;
 
 use super::backing::{Backing, Origin};
-use super::cache::Collecting;
+use super::cache::{Collecting, Proven};
 use super::growing::Following;
 use super::pages::Kept;
 use super::process::Asker;
@@ -91,6 +91,8 @@ pub struct OpenedHere {
     pub asker: Asker,
     /// Its attributes at that time, if they were known.
     pub attr: Option<Attr>,
+    /// Of a file: that its opener was let open it before.
+    proven: Option<Proven>,
     caller: OnceLock<Caller>,
     opened: tokio::sync::OnceCell<()>,
     /// The kernel has released it: its home is told no more.
@@ -330,13 +332,31 @@ impl OpenedHere {
     /// Opened just now.
     pub fn new(file: FileId, asker: Asker, attr: Option<Attr>) -> Self {
         let released = AtomicBool::new(false);
-        Self { file, asker, attr, caller: OnceLock::new(), opened: OnceCell::new(), released }
+        let (caller, opened) = (OnceLock::new(), OnceCell::new());
+        Self { file, asker, attr, proven: None, caller, opened, released }
     }
 
-    /// The same for this caller, who need not be asked for.
+    /// The same for this caller, who need not be asked for and was let open it before.
     #[must_use]
-    pub fn with_caller(self, caller: Caller) -> Self {
-        Self { caller: OnceLock::from(caller), ..self }
+    pub fn with_proof(self, caller: Caller, proven: Proven) -> Self {
+        Self { caller: OnceLock::from(caller), proven: Some(proven), ..self }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.attr.as_ref().is_none_or(|attr| attr.kind == FileKind::Directory)
+    }
+
+    /// How its home is asked to open it. A file, in any case: while the lease is held that it was opened under,
+    /// and when it is lost, since then it can be shown that its opener was let open it.
+    fn telling(&self, open: OpenId) -> op::Open {
+        let plain = OpenFlags::empty();
+        let flags = if self.is_directory() { plain } else { plain | OpenFlags::LEASED };
+        let (flags, proof) = match &self.proven {
+            Some(Proven { flags: first, proof }) => (flags | *first, Some(proof.clone())),
+            None => (flags, None),
+        };
+        op::Open { file: self.file.clone(), open, access: Access::Read, flags, proof }
     }
 }
 
@@ -357,15 +377,11 @@ impl OpenFile {
     /// Those of opening; ENOENT for a directory that was removed, as reading it says on one machine.
     pub async fn bring_home(&self, asker: Asker) -> Result<(), Errno> {
         let Opener::Here(here) = &self.opener else { return Ok(()) };
-        let is_directory = || here.attr.as_ref().is_none_or(|a| a.kind == FileKind::Directory);
         let opening = here.opened.get_or_try_init(async || {
             if here.released.load(Ordering::Acquire) {
                 return Err(Errno::BadF);
             }
-            let (file, access) = (here.file.clone(), self.access);
-            let flags = if is_directory() { OpenFlags::empty() } else { OpenFlags::LEASED };
-            let open = op::Open { file, open: self.open, access, flags, proof: None };
-            self.backing.call(&self.origin(asker), open).await?;
+            self.backing.call(&self.origin(asker), here.telling(self.open)).await?;
             if here.released.load(Ordering::Acquire) {
                 // Nobody may be left to tell of its end; what is told twice is told once.
                 let release = op::Release { open: self.open };
@@ -375,7 +391,7 @@ impl OpenFile {
         });
         match opening.await {
             Ok(_) => Ok(()),
-            Err(Errno::Stale) if is_directory() => Err(Errno::NoEnt),
+            Err(Errno::Stale) if here.is_directory() => Err(Errno::NoEnt),
             Err(errno) => Err(errno),
         }
     }

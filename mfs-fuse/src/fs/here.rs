@@ -10,13 +10,11 @@ use bytes::Bytes;
 use mfs::client::Returns;
 use mfs::clock::since_boot;
 use mfs::types::op;
-use mfs::types::{
-    Access, Attr, Caller, Errno, FileId, FileKind, InodeNo, Leases, NodeId, OpenFlags,
-};
+use mfs::types::{Access, Attr, Caller, Errno, FileKind, InodeNo, Leases, NodeId, OpenFlags};
 use tokio::task::JoinSet;
 
 use super::MountedFs;
-use super::cache::Openings;
+use super::cache::{NodeCache, Openings};
 use super::growing::Following;
 use super::handle_map::{Fh, Handle, HandleMap, Leaving, OpenFile, OpenedHere, Opener};
 use super::inode_map::Subject;
@@ -49,11 +47,13 @@ impl MountedFs {
             return None;
         }
         let cache = self.cache.node(node);
-        let attr = counted(Ask::Open, &cache, |cache, now| cache.openable(now, asker.uid, home))?;
+        let look = |cache: &NodeCache, now| cache.openable(now, asker.uid, home);
+        let (attr, proven) = counted(Ask::Open, &cache, look)?;
         if attr.kind != FileKind::Regular || !is_readable(&attr, asker) {
             return None;
         }
-        let fh = self.open_here((node, home), (ino, file), asker, Some(attr))?;
+        let here = OpenedHere::new(file, asker, Some(attr)).with_proof(plain_caller(asker), proven);
+        let fh = self.open_here((node, home), ino, here)?;
         // What is asked back from now on concerns this open, too; what was before, it came too late for.
         if cache.openable(since_boot(), asker.uid, home).is_none() {
             if let Some(open) = self.let_go(fh).as_ref().and_then(Leaving::as_open) {
@@ -111,20 +111,14 @@ impl MountedFs {
     pub(super) fn open_here(
         &self,
         (node, home): (NodeId, InodeNo),
-        (ino, file): (InodeNo, FileId),
-        asker: Asker,
-        attr: Option<Attr>,
+        ino: InodeNo,
+        here: OpenedHere,
     ) -> Option<Fh> {
-        let backing = self.nodes.backing_of(node, &file).ok()?;
-        let is_file = attr.as_ref().is_some_and(|attr| attr.kind == FileKind::Regular);
-        let mut here = OpenedHere::new(file, asker, attr);
-        let mut following = None;
-        if is_file {
-            here = here.with_caller(plain_caller(asker));
-            // Its attributes are known, which is looked at again when it is numbered; so nobody need look at how
-            // long it is now, and this thread, one that reads requests, could not have it done.
-            following = Some(Following::begin(&self.cache, (node, home), ino));
-        }
+        let backing = self.nodes.backing_of(node, &here.file).ok()?;
+        // Its attributes are known, which is looked at again when it is numbered; so nobody need look at how
+        // long it is now, and this thread, one that reads requests, could not have it done.
+        let follow = || Following::begin(&self.cache, (node, home), ino);
+        let following = (!here.is_directory()).then(follow);
         Some(self.handles.insert(Handle::Open(Box::new(OpenFile {
             ino,
             home,

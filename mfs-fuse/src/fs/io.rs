@@ -79,9 +79,9 @@ impl MountedFs {
         } else {
             let cache = self.cache.node(place.node);
             let stamp = cache.stamp();
-            let answer = place.backing.call_leased(&origin, call).await.map(attr_of);
-            cache.note_open(since_boot(), stamp, &answer);
-            answer.result?.kind
+            let answer = place.backing.call_leased(&origin, call).await;
+            cache.note_open(since_boot(), stamp, (request.caller.uid, flags), &answer);
+            answer.result?.entry.attr.kind
         };
         Ok(self.opened(request, (ino, kind), place, open, access))
     }

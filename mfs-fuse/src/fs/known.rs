@@ -13,7 +13,7 @@ use mfs::types::{Attr, Errno, FileName, InodeNo, XattrName};
 
 use super::MountedFs;
 use super::cache::NodeCache;
-use super::handle_map::Fh;
+use super::handle_map::{Fh, OpenedHere};
 use super::inode_map::Subject;
 use super::io::Page;
 use super::process::Asker;
@@ -117,7 +117,7 @@ impl MountedFs {
         let cache = self.cache.node(node);
         counted(Ask::OpenDir, &cache, |cache, now| cache.listing(now, asker.uid, home))?;
         let attr = cache.attr(since_boot(), asker.uid, home);
-        self.open_here((node, home), (ino, file), asker, attr)
+        self.open_here((node, home), ino, OpenedHere::new(file, asker, attr))
     }
 
     /// [`Self::readdir`] as far as it was fetched already, or is remembered.

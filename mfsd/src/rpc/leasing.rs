@@ -92,7 +92,7 @@ impl<T: Tree> Dispatch<T> {
         let ino = self.tree.number_of(&open.file);
         let is_leased = |ino| self.coherence.holds_handle(session.id, ino);
         let plain = open.access == Access::Read && HARMLESS.contains(open.flags);
-        if open.proof.is_none() && plain && ino.is_some_and(is_leased) {
+        if plain && ino.is_some_and(is_leased) {
             open.proof = self.tree.prove(session.owner.node, caller, open);
         }
     }

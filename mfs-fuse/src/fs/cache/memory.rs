@@ -10,6 +10,7 @@ use mfs::types::op::{DirEntry, Entry};
 use mfs::types::{Attr, FileId, FileName, InodeNo, Leases, XattrName};
 
 use super::contents::Contents;
+use super::proofs::{Proofs, Proven};
 
 /// Longest value of an extended attribute that is remembered: access control lists and capabilities are
 /// shorter.
@@ -42,6 +43,8 @@ struct Remembered {
     xattr_names: Option<Bytes>,
     directory: Option<Directory>,
     contents: Option<Contents>,
+    /// Who may open it again.
+    proofs: Proofs,
     bytes: usize,
     /// Used since it was last looked at for eviction.
     used: bool,
@@ -98,6 +101,7 @@ impl Memory {
         }
         if leases.contains(Leases::HANDLE) {
             file.contents = None;
+            file.proofs = Proofs::default();
         }
         if file.is_empty() {
             self.forget(ino);
@@ -168,6 +172,17 @@ impl Memory {
         let file = self.make(ino);
         file.contents.get_or_insert_with(|| Contents::new(length));
         self.weigh(ino);
+    }
+
+    /// Notes that a user was let open such a file.
+    pub(super) fn add_proof(&mut self, ino: InodeNo, uid: u32, proven: Proven) {
+        self.make(ino).proofs.add(uid, proven);
+        self.weigh(ino);
+    }
+
+    /// How a user was let open a file.
+    pub(super) fn proof(&mut self, ino: InodeNo, uid: u32) -> Option<Proven> {
+        self.get(ino)?.proofs.of(uid).cloned()
     }
 
     /// Notes what was read of such a file.
@@ -314,6 +329,7 @@ impl Remembered {
             && self.xattr_names.is_none()
             && self.directory.is_none()
             && self.contents.is_none()
+            && self.proofs.weight() == 0
     }
 
     fn weight(&self) -> usize {
@@ -330,6 +346,7 @@ impl Remembered {
             + xattrs
             + directory
             + contents
+            + self.proofs.weight()
     }
 }
 

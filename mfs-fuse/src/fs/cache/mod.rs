@@ -13,6 +13,7 @@ mod change;
 mod contents;
 mod memory;
 mod node;
+mod proofs;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use mfs::wire::{Leased, Recall};
 
 pub use self::change::Changing;
 pub use self::node::{Collecting, NodeCache};
+pub use self::proofs::Proven;
 use super::growing::Growing;
 use super::pages::Pages;
 

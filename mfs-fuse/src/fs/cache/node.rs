@@ -8,10 +8,11 @@ use bytes::Bytes;
 use mfs::client::{Answered, SessionLeases};
 use mfs::lease::{Holder, OwnChange, Stamp, Touch};
 use mfs::sync::Mutex;
-use mfs::types::op::{DirEntry, Entry, Listing};
-use mfs::types::{Attr, Errno, FileId, FileName, InodeNo, Leases, XattrName};
+use mfs::types::op::{DirEntry, Entry, Listing, Opened};
+use mfs::types::{Attr, Errno, FileId, FileName, InodeNo, Leases, OpenFlags, XattrName};
 
 use super::memory::{Memory, Name, bare};
+use super::proofs::Proven;
 
 /// Most own changes of which nobody knows whether they were made, before nothing is remembered any more
 /// in a session.
@@ -201,10 +202,12 @@ impl NodeCache {
         }
     }
 
-    /// Attributes of a file that may be opened for reading without asking its home.
-    pub fn openable(&self, now: Duration, uid: u32, ino: InodeNo) -> Option<Attr> {
+    /// Attributes of a file that the user may open for reading without asking its home, having been let open it
+    /// before, and how.
+    pub fn openable(&self, now: Duration, uid: u32, ino: InodeNo) -> Option<(Attr, Proven)> {
         let leases = Leases::ATTRIBUTES | Leases::HANDLE;
-        self.known(now, uid, (ino, leases), |memory| memory.attr(ino))
+        let look = |memory: &mut Memory| Some((memory.attr(ino)?, memory.proof(ino, uid)?));
+        self.known(now, uid, (ino, leases), look)
     }
 
     /// So many bytes of a file from `offset` on, or up to its end.
@@ -271,12 +274,23 @@ impl NodeCache {
         });
     }
 
-    /// A file was opened for reading.
-    pub fn note_open(&self, now: Duration, stamp: Stamp, answer: &Answered<Attr>) {
-        self.note_attr(now, stamp, answer);
-        let Ok(attr) = &answer.result else { return };
+    /// A user opened a file for reading.
+    pub fn note_open(
+        &self,
+        now: Duration,
+        stamp: Stamp,
+        (uid, flags): (u32, OpenFlags),
+        answer: &Answered<Opened>,
+    ) {
+        let Ok(Opened { entry: Entry { attr, .. }, proof }) = &answer.result else { return };
+        self.note(now, stamp, attr.ino, answer.leases & Leases::ATTRIBUTES, |memory| {
+            memory.set_attr(attr);
+        });
         self.note(now, stamp, attr.ino, answer.leases & Leases::HANDLE, |memory| {
             memory.begin_contents(attr.ino, attr.size);
+            if let Some(proof) = proof {
+                memory.add_proof(attr.ino, uid, Proven { flags, proof: proof.clone() });
+            }
         });
     }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mfs::client::{Answered, Returns, SessionLeases};
-use mfs::types::op::{DirEntry, Entry, Listing};
+use mfs::types::op::{DirEntry, Entry, Listing, Opened};
 use mfs::types::{
-    Attr, Errno, FileId, FileKind, FileName, InodeNo, Leases, RenameFlags, Timestamp, XattrName,
+    Attr, Errno, FileId, FileKind, FileName, InodeNo, Leases, OpenFlags, OpenProof, RenameFlags,
+    Timestamp, XattrName,
 };
 
 use super::{Changing, Collecting, NodeCache};
@@ -186,6 +187,32 @@ fn root_is_told_only_where_it_is_root() {
         assert_eq!(node.entry(NOW, 0, ino(1), &name("a")).is_some(), trusted);
         assert!(found(&node, "a").is_some());
     }
+}
+
+#[test]
+fn who_was_let_open_a_file_may_open_it_again_until_that_is_recalled() {
+    let node = node(true);
+    let leases = Leases::ATTRIBUTES | Leases::HANDLE;
+    let proof = OpenProof::from_bytes(Bytes::from_static(b"proof"));
+    let opened = |number| Opened { entry: entry(number, 7), proof: proof.clone() };
+    let open = |number, uid, proven, leases| {
+        let opened = Opened { proof: opened(number).proof.filter(|_| proven), ..opened(number) };
+        let asked = (uid, OpenFlags::SYNC);
+        node.note_open(NOW, node.stamp(), asked, &answer(Ok(opened), leases));
+    };
+    let known = |number, uid| node.openable(NOW, uid, ino(number)).map(|(_, known)| known);
+    open(2, USER, true, leases);
+    let Some(proven) = known(2, USER) else { panic!("it was let open it") };
+    assert_eq!((Some(proven.proof), proven.flags), (proof.clone(), OpenFlags::SYNC));
+    assert_eq!(known(2, USER + 1), None, "another was not asked for");
+    open(3, USER, false, leases);
+    assert_eq!(known(3, USER), None, "nothing would show it");
+    open(4, USER, true, Leases::ATTRIBUTES);
+    assert_eq!(known(4, USER), None, "the home wants to know");
+    node.recall(&[(ino(2), Leases::HANDLE)]);
+    open(2, USER + 1, true, leases);
+    assert_eq!(known(2, USER), None, "it was let open it under another lease");
+    assert!(known(2, USER + 1).is_some());
 }
 
 #[test]

@@ -167,3 +167,15 @@ async fn what_was_opened_unasked_stays_open_until_the_lease_is_returned() {
     first.call(leased(open(FILE, 6))).await.expect_err("the lease is returned");
     first.call(writing(leased(open(FILE, 7)))).await.expect_err("it was not opened for that");
 }
+
+/// Of the lease the next daemon knows nothing.
+#[tokio::test]
+async fn what_was_opened_unasked_and_cannot_be_told_in_time_is_let_open_by_its_proof() {
+    let (daemon, mut first, _second) = world().await;
+    let Ok(Outcome::Opened(opened)) = first.call(open(FILE, 3)).await else { panic!("it may") };
+    daemon.tree.forbid_locally(FILE);
+    let mut next = opener(&daemon, Incarnation::FIRST.next().next()).await;
+    next.call(leased(open(FILE, 1))).await.expect_err("it has no lease");
+    let told = Open { proof: opened.proof, ..leased(open(FILE, 2)) };
+    next.call(told).await.expect("it was open");
+}
