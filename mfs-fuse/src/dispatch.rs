@@ -233,7 +233,7 @@ impl fuser::Filesystem for Port {
         let (asker, ino) = (asker(r), ino(number));
         let (access, asked) = open_flags(flags.0);
         let flags = asked | self.always;
-        if let Some(opened) = self.fs.known_open(asker, ino, access, flags) {
+        if let Some(opened) = self.known_open(asker, ino, access, flags) {
             return Self::answer_known("open", self.open_reply(reply), Ok(opened));
         }
         self.answer("open", self.open_reply(reply), move |fs| async move {

@@ -6,11 +6,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use mfs::telemetry::metrics::{MOUNT_REQUESTS, MOUNT_REQUESTS_WAITING};
-use mfs::types::{Errno, OpenFlags};
+use mfs::types::{Access, Errno, InodeNo, OpenFlags};
 
 use crate::contain;
-use crate::fs::MountedFs;
-use crate::fs::handle_map::Fh;
+use crate::fs::handle_map::{Fh, Leaving};
+use crate::fs::process::Asker;
+use crate::fs::{MountedFs, Opened};
 use crate::passthrough::{OpenReply, Passthrough};
 use crate::reply::{self, Reply};
 
@@ -63,7 +64,7 @@ impl Port {
     /// The open is out of the table before the next request is read; its home is told afterwards.
     pub(crate) fn release_open(&self, name: &'static str, fh: Fh, reply: impl Reply<()>) {
         let leaving = self.fs.let_go(fh);
-        if leaving.as_ref().is_none_or(|leaving| !leaving.is_at_home()) {
+        if !leaving.as_ref().is_some_and(Leaving::end) {
             return Self::answer_known(name, reply, Ok(()));
         }
         self.answer(name, reply, move |fs| async move {
@@ -72,6 +73,26 @@ impl Port {
             }
             Ok(())
         });
+    }
+
+    /// An open without its home. One that is given up again before the kernel hears of it is ended.
+    pub(crate) fn known_open(
+        &self,
+        asker: Asker,
+        ino: InodeNo,
+        access: Access,
+        flags: OpenFlags,
+    ) -> Option<Opened> {
+        match self.fs.known_open(asker, ino, access, flags)? {
+            Ok(opened) => Some(opened),
+            Err(given_up) => {
+                if given_up.end() {
+                    let fs = self.fs.clone();
+                    self.runtime.spawn(async move { fs.release(given_up).await });
+                }
+                None
+            }
+        }
     }
 
     /// The answer to an open, which may give the file to the kernel.

@@ -8,7 +8,7 @@ use mfs::clock::since_boot;
 use mfs::types::op;
 use mfs::types::{AccessMode, Attr, Errno, InodeNo, SetAttr, SetXattrMode, StatFs, XattrName};
 
-use super::handle_map::Fh;
+use super::handle_map::{Fh, OpenFile};
 use super::inode_map::Subject;
 use super::selection::SELECT_XATTR;
 use super::{MountedFs, Request};
@@ -46,7 +46,7 @@ impl MountedFs {
             let given = fh.and_then(|fh| self.handles.find(fh)).filter(|given| given.is_at_home());
             let handle = given.or_else(|| self.handles.any_of(ino, false));
             let (backing, open) = match handle.as_deref().and_then(|h| h.as_open()) {
-                Some(open) => (open.backing.clone(), Some(open.open)),
+                Some(open) => (open.backing.clone(), open.number()),
                 None => (self.nodes.backing_of(node, &file)?, None),
             };
             let file = file.clone();
@@ -84,7 +84,8 @@ impl MountedFs {
         let place = self.place(&origin, ino, Errno::Perm).await?;
         let handle = fh.and_then(|fh| self.handles.find(fh));
         let given = handle.as_deref().and_then(|h| h.as_open()).filter(|o| o.access.writes());
-        let change = op::SetAttributes { file: place.file, open: given.map(|o| o.open), set };
+        let change =
+            op::SetAttributes { file: place.file, open: given.and_then(OpenFile::number), set };
         let backing = given.map_or(&place.backing, |o| &o.backing);
         self.bring_home(place.node, place.home).await;
         let own = self.change(place.node, place.home);

@@ -1,13 +1,12 @@
 //! What the kernel holds open: `fh` and the open file or directory behind it.
 //!
 //! A directory whose names are all remembered is opened here alone, as is a file that may be; its home is told
-//! when something is wanted of the open that only the home can do.
+//! when something is wanted of the open that only the home can do (`told`).
 //!
 //! Lock order: `HandleMap::inner` is a leaf; `OpenFile::listing` is held across the one request that fills
 //! it, since a directory is read by one reader at a time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mfs::sync::Mutex;
@@ -17,13 +16,13 @@ use mfs::types::op::{self, DirEntry};
 use mfs::types::{
     Access, Attr, Caller, Errno, FileId, FileKind, InodeNo, LockOwner, NodeId, OpenFlags, OpenId,
 };
-use tokio::sync::OnceCell;
 
 use super::backing::{Backing, Origin};
 use super::cache::{Collecting, Proven};
 use super::growing::Following;
 use super::pages::Kept;
 use super::process::Asker;
+use super::told::Told;
 
 /// Most opens of one file that its home does not know: who wants to write it waits until all are told to it.
 const MOST_HERE: usize = 256;
@@ -58,8 +57,6 @@ pub struct OpenFile {
     pub node: NodeId,
     /// The way it was opened; it stays that way until it is released.
     pub backing: Backing,
-    /// Its name at the backing.
-    pub open: OpenId,
     /// What it may be used for.
     pub access: Access,
     /// Who opened it.
@@ -75,8 +72,8 @@ pub struct OpenFile {
 /// Who opened a file, and whether its home knows.
 #[derive(Debug)]
 pub enum Opener {
-    /// The home does.
-    AtHome(Caller),
+    /// The home does, by this number.
+    AtHome(Caller, OpenId),
     /// Not yet: a directory that was opened because all of its names are remembered, or a file because its home
     /// lets this mount open it.
     Here(Box<OpenedHere>),
@@ -94,9 +91,7 @@ pub struct OpenedHere {
     /// Of a file: that its opener was let open it before.
     proven: Option<Proven>,
     caller: OnceLock<Caller>,
-    opened: tokio::sync::OnceCell<()>,
-    /// The kernel has released it: its home is told no more.
-    released: AtomicBool,
+    told: Told,
 }
 
 /// How far a directory is read.
@@ -250,7 +245,7 @@ impl HandleMap {
         inner.by_ino.get(&ino)?.iter().find_map(|fh| {
             match &inner.handles.get(fh)?.0.as_open()?.opener {
                 Opener::Here(here) => here.attr.clone(),
-                Opener::AtHome(_) => None,
+                Opener::AtHome(..) => None,
             }
         })
     }
@@ -302,9 +297,14 @@ impl HandleMap {
 // === impl Leaving ===
 
 impl Leaving {
-    /// Whether its home is to be told.
-    pub fn is_at_home(&self) -> bool {
-        self.handle.is_at_home()
+    /// Nobody uses it any more. Whether its home is to be told: it knows it, or may.
+    #[must_use = "the home may have to be told"]
+    pub fn end(&self) -> bool {
+        match self.as_open().map(|open| &open.opener) {
+            Some(Opener::AtHome(..)) => true,
+            Some(Opener::Here(here)) => here.told.end(),
+            None => false,
+        }
     }
 
     /// The open file of a node, unless it is a synthetic directory.
@@ -331,9 +331,8 @@ impl Drop for Leaving {
 impl OpenedHere {
     /// Opened just now.
     pub fn new(file: FileId, asker: Asker, attr: Option<Attr>) -> Self {
-        let released = AtomicBool::new(false);
-        let (caller, opened) = (OnceLock::new(), OnceCell::new());
-        Self { file, asker, attr, proven: None, caller, opened, released }
+        let (caller, told) = (OnceLock::new(), Told::default());
+        Self { file, asker, attr, proven: None, caller, told }
     }
 
     /// The same for this caller, who need not be asked for and was let open it before.
@@ -366,48 +365,45 @@ impl OpenFile {
     /// Whether its home knows of the open.
     pub fn is_at_home(&self) -> bool {
         match &self.opener {
-            Opener::AtHome(_) => true,
-            Opener::Here(here) => here.opened.initialized(),
+            Opener::AtHome(..) => true,
+            Opener::Here(here) => here.told.number().is_some(),
         }
     }
 
-    /// Makes sure that its home knows of the open.
+    /// By which number its home knows it, if it does.
+    pub fn number(&self) -> Option<OpenId> {
+        match &self.opener {
+            Opener::AtHome(_, number) => Some(*number),
+            Opener::Here(here) => here.told.number(),
+        }
+    }
+
+    /// Makes sure that its home knows of the open, and says by which number.
     ///
     /// # Errors
     /// Those of opening; ENOENT for a directory that was removed, as reading it says on one machine.
-    pub async fn bring_home(&self, asker: Asker) -> Result<(), Errno> {
-        let Opener::Here(here) = &self.opener else { return Ok(()) };
-        let opening = here.opened.get_or_try_init(async || {
-            if here.released.load(Ordering::Acquire) {
-                return Err(Errno::BadF);
-            }
-            self.backing.call(&self.origin(asker), here.telling(self.open)).await?;
-            if here.released.load(Ordering::Acquire) {
-                // Nobody may be left to tell of its end; what is told twice is told once.
-                let release = op::Release { open: self.open };
-                let _ = self.backing.call(&self.origin(asker), release).await;
-            }
-            Ok(())
+    pub async fn bring_home(&self, asker: Asker) -> Result<OpenId, Errno> {
+        let here = match &self.opener {
+            Opener::AtHome(_, number) => return Ok(*number),
+            Opener::Here(here) => here,
+        };
+        let telling = here.told.tell(async || {
+            let number = self.backing.new_open();
+            self.backing.call(&self.origin(asker), here.telling(number)).await?;
+            Ok(number)
         });
-        match opening.await {
-            Ok(_) => Ok(()),
+        match telling.await {
             Err(Errno::Stale) if here.is_directory() => Err(Errno::NoEnt),
-            Err(errno) => Err(errno),
+            told => told,
         }
     }
 
-    /// It is given up before the kernel has heard of it: its home is not told of it any more.
-    pub fn give_up_here(&self) {
-        if let Opener::Here(here) = &self.opener {
-            here.released.store(true, Ordering::Release);
+    /// By which number its home knows it, now that it was released. Waits if it is just being told.
+    pub async fn number_at_end(&self) -> Option<OpenId> {
+        match &self.opener {
+            Opener::AtHome(_, number) => Some(*number),
+            Opener::Here(here) => here.told.known().await,
         }
-    }
-
-    /// It was released: whether its home knows of it. Waits if it is just being told.
-    pub async fn end_here(&self) -> bool {
-        let Opener::Here(here) = &self.opener else { return true };
-        here.released.store(true, Ordering::Release);
-        here.opened.get_or_try_init(async || Err(Errno::BadF)).await.is_ok()
     }
 
     /// The opener's identity, and the signals of who waits now.
@@ -418,7 +414,7 @@ impl OpenFile {
     /// Who opened it.
     pub fn caller(&self) -> &Caller {
         match &self.opener {
-            Opener::AtHome(caller) => caller,
+            Opener::AtHome(caller, _) => caller,
             Opener::Here(here) => here.caller.get_or_init(|| here.asker.caller()),
         }
     }

@@ -31,14 +31,15 @@ const AT_A_TIME: usize = 64;
 // === impl MountedFs ===
 
 impl MountedFs {
-    /// [`Self::open`] of a file that may be opened for reading without asking its home.
+    /// [`Self::open`] of a file that may be opened for reading without asking its home; what it has given up again
+    /// if that was asked back just then.
     pub fn known_open(
         &self,
         asker: Asker,
         ino: InodeNo,
         access: Access,
         flags: OpenFlags,
-    ) -> Option<Opened> {
+    ) -> Option<Result<Opened, Leaving>> {
         if access != Access::Read || !HARMLESS.contains(flags) {
             return None;
         }
@@ -56,12 +57,9 @@ impl MountedFs {
         let fh = self.open_here((node, home), ino, here)?;
         // What is asked back from now on concerns this open, too; what was before, it came too late for.
         if cache.openable(since_boot(), asker.uid, home).is_none() {
-            if let Some(open) = self.let_go(fh).as_ref().and_then(Leaving::as_open) {
-                open.give_up_here();
-            }
-            return None;
+            return self.let_go(fh).map(Err);
         }
-        Some(Opened { fh, ino, file: None, keeps: self.cache.pages.is_leased((node, home)) })
+        Some(Ok(Opened { fh, ino, file: None, keeps: self.cache.pages.is_leased((node, home)) }))
     }
 
     /// [`Self::read`] of what is remembered.
@@ -123,7 +121,6 @@ impl MountedFs {
             ino,
             home,
             node,
-            open: backing.new_open(),
             backing,
             access: Access::Read,
             opener: Opener::Here(Box::new(here)),
@@ -165,7 +162,7 @@ impl MountedFs {
         // That of a node's root is looked at often enough.
         let Some(Subject::File { file, .. }) = self.inodes.find(open.ino) else { return };
         let stamp = cache.stamp();
-        let get = op::GetAttr { file, open: Some(open.open) };
+        let get = op::GetAttr { file, open: open.number() };
         let answer = open.backing.call_leased(&open.origin(asker), get).await;
         cache.note_attr(since_boot(), stamp, &answer);
     }

@@ -141,9 +141,8 @@ impl MountedFs {
             home,
             node,
             backing,
-            open,
             access,
-            opener: Opener::AtHome(request.caller.clone()),
+            opener: Opener::AtHome(request.caller.clone(), open),
             listing: tokio::sync::Mutex::default(),
             kept: OnceLock::new(),
             following,
@@ -184,7 +183,6 @@ impl MountedFs {
             Handle::Open(open) => {
                 let mut listed = open.listing.lock().await;
                 if !self.go_on(open, asker, &mut listed, from, &mut page) {
-                    open.bring_home(asker).await?;
                     self.fetch(open, asker, from, &mut listed).await?;
                     self.go_on(open, asker, &mut listed, from, &mut page);
                 }
@@ -206,8 +204,7 @@ impl MountedFs {
         self.settle_backlog(asker, open).await?;
         // What is used directly the kernel keeps once, for everybody.
         let pages = pages && matches!(open.backing, Backing::Remote(_));
-        let read = op::Read { open: open.open, offset, size, pages };
-        open.bring_home(asker).await?;
+        let read = op::Read { open: open.bring_home(asker).await?, offset, size, pages };
         let result = if pages {
             self.fill(open, &open.origin(asker), read).await
         } else {
@@ -275,7 +272,8 @@ impl MountedFs {
         if pages {
             return self.write_back(asker, &handle, offset, &data).await;
         }
-        let write = op::Write { open: open.open, offset, data, pages, known: None };
+        let number = open.bring_home(asker).await?;
+        let write = op::Write { open: number, offset, data, pages, known: None };
         let written = self.change_data(open, asker, write).await?;
         self.cache.pages.wrote((open.node, open.home), written.version);
         Ok(written.size)
@@ -294,8 +292,7 @@ impl MountedFs {
         // Its locks go by any open of the file.
         let any = if open.is_at_home() { None } else { self.handles.any_of(open.ino, false) };
         let open = any.as_deref().and_then(Handle::as_open).unwrap_or(open);
-        open.bring_home(asker).await?;
-        let flush = op::Flush { open: open.open, owner: Some(owner) };
+        let flush = op::Flush { open: open.bring_home(asker).await?, owner: Some(owner) };
         open.backing.call(&open.origin(asker), flush).await?;
         self.conflicts.tell(fh)
     }
@@ -310,12 +307,13 @@ impl MountedFs {
     /// Tells the home of a closed open. Nobody hears of an error: what could fail was reported by `flush`.
     pub async fn release(&self, leaving: Leaving) {
         let Some(open) = leaving.as_open() else { return };
-        if !open.end_here().await {
+        if !leaving.end() {
             return;
         }
+        let Some(number) = open.number_at_end().await else { return };
         let nobody = Asker { uid: open.caller().uid, gid: open.caller().gid, tid: 0 };
         self.backlog.settle((open.node, open.home)).await;
-        let release = op::Release { open: open.open };
+        let release = op::Release { open: number };
         if let Err(error) = open.backing.call(&open.origin(nobody), release).await {
             tracing::debug!(%error, node = %open.node.short(), "an open could not be released");
         }
@@ -326,9 +324,9 @@ impl MountedFs {
         let handle = self.handle(fh)?;
         // A synthetic directory has nothing to write.
         let Some(open) = handle.as_open() else { return Ok(()) };
-        open.bring_home(asker).await?;
+        let number = open.bring_home(asker).await?;
         self.settle_backlog(asker, open).await?;
-        open.backing.call(&open.origin(asker), op::Sync { open: open.open, data_only }).await?;
+        open.backing.call(&open.origin(asker), op::Sync { open: number, data_only }).await?;
         self.conflicts.tell(fh)
     }
 
@@ -343,7 +341,7 @@ impl MountedFs {
     ) -> Result<(), Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
-        let call = op::Fallocate { open: open.open, mode, offset, length };
+        let call = op::Fallocate { open: open.bring_home(asker).await?, mode, offset, length };
         self.change_data(open, asker, call).await
     }
 
@@ -357,8 +355,8 @@ impl MountedFs {
     ) -> Result<u64, Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
-        open.bring_home(asker).await?;
-        open.backing.call(&open.origin(asker), op::Seek { open: open.open, offset, whence }).await
+        let seek = op::Seek { open: open.bring_home(asker).await?, offset, whence };
+        open.backing.call(&open.origin(asker), seek).await
     }
 
     /// Copies at the home node. Between two ways to files EXDEV, whereupon the kernel copies by itself.
@@ -374,11 +372,10 @@ impl MountedFs {
         if from.node != to.node || !from.backing.is_same_way(&to.backing) {
             return Err(Errno::XDev);
         }
-        from.bring_home(asker).await?;
         let call = op::CopyRange {
-            source: from.open,
+            source: from.bring_home(asker).await?,
             source_offset,
-            target: to.open,
+            target: to.bring_home(asker).await?,
             target_offset,
             length,
         };
@@ -431,11 +428,11 @@ impl MountedFs {
         after: u64,
         listed: &mut Listed,
     ) -> Result<(), Errno> {
+        let number = open.bring_home(asker).await?;
         let cache = self.cache.node(open.node);
         // With the attributes, `ls -l` need not ask for each file; without a lease they are old at once.
         let attributes = cache.is_granting();
-        let call =
-            op::ReadDir { open: open.open, cookie: after, limit: LISTING_STRETCH, attributes };
+        let call = op::ReadDir { open: number, cookie: after, limit: LISTING_STRETCH, attributes };
         let stamp = cache.stamp();
         let answer = open.backing.call_leased(&open.origin(asker), call).await;
         let (leases, listing) = (answer.leases, answer.result?);

@@ -37,8 +37,7 @@ impl MountedFs {
     ) -> Result<HeldLock, Errno> {
         let handle = self.handle(fh)?;
         let open = handle.as_open().ok_or(Errno::BadF)?;
-        open.bring_home(asker).await?;
-        let ask = op::GetLock { open: open.open, owner, kind, range };
+        let ask = op::GetLock { open: open.bring_home(asker).await?, owner, kind, range };
         open.backing.call(&open.origin(asker), ask).await
     }
 
@@ -56,7 +55,7 @@ impl MountedFs {
         let family = if asker.is_in_flock() { LockFamily::Flock } else { LockFamily::Range };
         let handle = self.handle(fh)?;
         let open = handle.as_open().ok_or(Errno::BadF)?;
-        open.bring_home(asker).await?;
+        let number = open.bring_home(asker).await?;
         if family == LockFamily::Range {
             self.handles.locks(open.ino, owner);
         }
@@ -68,7 +67,7 @@ impl MountedFs {
         let mut settled = false;
         // A server waits by itself, the export never does.
         loop {
-            let ask = op::SetLock { open: open.open, owner, family, kind, range, wait };
+            let ask = op::SetLock { open: number, owner, family, kind, range, wait };
             match open.backing.call(&origin, ask).await {
                 Err(Errno::Again) if !wait && !settled => {
                     settled = true;

@@ -33,6 +33,7 @@ pub mod remote;
 mod removed;
 mod root;
 pub mod selection;
+mod told;
 mod write_back;
 
 use std::sync::Arc;
@@ -49,7 +50,7 @@ use self::backing::{Backing, Origin};
 use self::backlog::Backlog;
 use self::cache::{Cache, Changing};
 use self::forgotten::Forgotten;
-use self::handle_map::HandleMap;
+use self::handle_map::{HandleMap, OpenFile};
 use self::inode_map::{InodeMap, Subject};
 use self::missed::Misses;
 use self::moved::Moves;
@@ -204,7 +205,7 @@ impl MountedFs {
     /// Any open of the file at the same backing, through which an unlinked file can still be reached.
     fn open_of(&self, ino: InodeNo, writing: bool) -> Option<mfs::types::OpenId> {
         let handle = self.handles.any_of(ino, writing)?;
-        handle.as_open().map(|open| open.open)
+        handle.as_open().and_then(OpenFile::number)
     }
 
     /// Begins a change of a file's attributes and data by this mount.

@@ -69,7 +69,6 @@ impl MountedFs {
             ino,
             home,
             node,
-            open: backing.new_open(),
             backing,
             access: Access::Read,
             opener: Opener::Here(Box::new(OpenedHere::new(file, request.asker, Some(attr)))),

@@ -106,7 +106,7 @@ impl MountedFs {
             return Ok(());
         }
         // Nobody's locks: it asks for nothing but an answer.
-        let flush = op::Flush { open: open.open, owner: None };
+        let flush = op::Flush { open: open.bring_home(asker).await?, owner: None };
         open.backing.call(&open.origin(asker), flush).await?;
         let settled = self.backlog.settle(key);
         if self.terms().hard {
@@ -150,7 +150,8 @@ impl MountedFs {
         data: Bytes,
         known: Option<DataVersion>,
     ) -> Result<(), Errno> {
-        let write = op::Write { open: open.open, offset, data, pages: true, known };
+        let number = open.bring_home(asker).await?;
+        let write = op::Write { open: number, offset, data, pages: true, known };
         let written = self.change_data(open, asker, write).await?;
         self.cache.pages.wrote((open.node, open.home), written.version);
         if let Some(copy) = written.apart {
