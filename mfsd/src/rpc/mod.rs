@@ -30,6 +30,7 @@ mod files;
 mod holdings;
 mod instance;
 mod intents;
+mod kept;
 mod lane;
 mod leasing;
 mod ledger;

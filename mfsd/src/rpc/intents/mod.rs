@@ -14,13 +14,10 @@
 mod evidence;
 mod sample;
 mod store;
-mod sys;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::{fs, io};
 
 use mfs::sync::Mutex;
 use mfs::types::op::Outcome;
@@ -29,13 +26,13 @@ use mfs::wire::{Failure, Origin, Reply, ServerMessage};
 use mfs_proto::v1;
 use prost::Message;
 
+use super::kept;
 use super::run::Answer;
 use super::session::Owner;
 use super::tree::Tree;
 use evidence::Verdict;
 pub(super) use evidence::{Evidence, finds_its_own};
-use store::{Held, Index, Memory, RECORDS, SESSIONS, Store, WORDS};
-use sys::Mapping;
+use store::{Held, Index, RECORDS, SESSIONS, Store, WORDS};
 
 /// The notes of this daemon, with those that matter of the ones before.
 pub(super) struct Intents {
@@ -177,20 +174,14 @@ impl Inner {
         }
     }
 
-    /// Makes the file anew: a daemon that still runs on the old one changes nothing in it.
     fn take_over<T: Tree>(path: &Path, boot: Verifier, tree: &T) -> io::Result<Self> {
-        let left = fs::read(path).ok().and_then(|bytes| {
-            let (words, _) = bytes.as_chunks::<8>();
-            let words: Vec<u64> = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-            let whole = words.len() == WORDS;
-            whole.then(|| Store::open(Box::new(Left(words)), boot.0)).flatten()
-        });
-        let new = path.with_extension("new");
-        let mut inner = Self::new(Some(Store::create(Box::new(mapped(&new)?), boot.0)));
+        let left = kept::Left::read(path, WORDS);
+        let left = left.and_then(|left| Store::open(Box::new(left), boot.0));
+        let mut inner = Self::new(Some(Store::create(kept::make(path, WORDS)?, boot.0)));
         if let Some(left) = left {
             inner.inherit(&left, tree);
         }
-        fs::rename(new, path)?;
+        kept::put(path)?;
         Ok(inner)
     }
 
@@ -313,25 +304,6 @@ impl Inner {
             _ => Fate::Unknown,
         }
     }
-}
-
-/// What another daemon has left, read once.
-struct Left(Vec<u64>);
-
-impl Memory for Left {
-    fn set(&self, _at: usize, _word: u64) {}
-
-    fn get(&self, at: usize) -> u64 {
-        self.0.get(at).copied().unwrap_or_default()
-    }
-}
-
-/// A new file, mapped, of the right length.
-fn mapped(path: &Path) -> io::Result<Mapping> {
-    let _ = fs::remove_file(path); // of a daemon that was killed here
-    let mut options = OpenOptions::new();
-    let file: File = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    Mapping::of(&file, WORDS)
 }
 
 /// The file that a request has made, if that is what it did.

@@ -7,15 +7,8 @@
 use mfs::types::{Incarnation, NodeId, Sequence, SessionId, Slot};
 use mfs::wire::Origin;
 
+use super::super::kept::{self, Memory};
 use super::super::session::Owner;
-
-/// Words that outlive the process.
-pub(super) trait Memory: Send + Sync {
-    /// Stores a word, after all that were stored before.
-    fn set(&self, at: usize, word: u64);
-
-    fn get(&self, at: usize) -> u64;
-}
 
 /// The file.
 pub(super) struct Store(Box<dyn Memory>);
@@ -123,7 +116,7 @@ impl Store {
         self.0.set(place + 2, u64::from(origin.slot.0));
         self.0.set(place + 3, origin.sequence.get());
         self.0.set(place + 4, text.len() as u64);
-        self.write(place + INTENT, text);
+        kept::write(&*self.0, place + INTENT, text);
         self.0.set(place, INTENDED);
         true
     }
@@ -135,7 +128,7 @@ impl Store {
             return false;
         }
         self.0.set(place + 5, text.len() as u64);
-        self.write(place + REPLY, text);
+        kept::write(&*self.0, place + REPLY, text);
         self.0.set(place, REPLIED);
         true
     }
@@ -154,7 +147,7 @@ impl Store {
         let place = RECORDS_AT + at * RECORD;
         let text = |length: usize, limit: usize, from: usize| {
             let length = usize::try_from(self.0.get(place + length)).ok()?;
-            (length <= limit).then(|| self.read(place + from, length))
+            (length <= limit).then(|| kept::read(&*self.0, place + from, length))
         };
         let held = match self.0.get(place) {
             INTENDED => Held::Intent(text(4, MAX_INTENT, INTENT)?),
@@ -166,20 +159,5 @@ impl Store {
         let slot = Slot(u32::try_from(self.0.get(place + 2)).ok()?);
         let sequence = Sequence::new(self.0.get(place + 3))?;
         Some((Origin { session, slot, sequence }, held))
-    }
-
-    fn write(&self, at: usize, text: &[u8]) {
-        for (index, part) in text.chunks(8).enumerate() {
-            let mut word = [0; 8];
-            word[..part.len()].copy_from_slice(part);
-            self.0.set(at + index, u64::from_ne_bytes(word));
-        }
-    }
-
-    fn read(&self, at: usize, length: usize) -> Vec<u8> {
-        let words = (0..length.div_ceil(8)).flat_map(|index| self.0.get(at + index).to_ne_bytes());
-        let mut text: Vec<u8> = words.collect();
-        text.truncate(length);
-        text
     }
 }

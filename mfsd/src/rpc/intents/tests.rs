@@ -1,8 +1,6 @@
 //! What one daemon notes and the next one makes of it, with kills between any two words.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mfs::types::op::{Entry, Written};
 use mfs::types::{Errno, Incarnation, NodeId};
@@ -10,6 +8,7 @@ use mfs::wire::{ProtocolCode, Refusal};
 use proptest::prelude::*;
 
 use super::super::fake::FakeTree;
+use super::super::kept::{Left, Mortal};
 use super::super::tree::Tree as _;
 use super::*;
 
@@ -17,38 +16,8 @@ const BOOT: Verifier = Verifier(7);
 
 const FILE: &[u8] = b"file";
 
-/// Memory of a process that is killed before its n-th store.
-#[derive(Clone)]
-struct Mortal {
-    words: Arc<Mutex<Vec<u64>>>,
-    left: Arc<AtomicUsize>,
-}
-
-impl Mortal {
-    fn new(words: Vec<u64>, stores: usize) -> Self {
-        Self { words: Arc::new(Mutex::new(words)), left: Arc::new(AtomicUsize::new(stores)) }
-    }
-
-    fn store(&self) -> Store {
-        Store::create(Box::new(self.clone()), BOOT.0)
-    }
-
-    fn words(&self) -> Vec<u64> {
-        self.words.lock().clone()
-    }
-}
-
-impl Memory for Mortal {
-    fn set(&self, at: usize, word: u64) {
-        let left = |left: usize| left.checked_sub(1);
-        if self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, left).is_ok() {
-            self.words.lock()[at] = word;
-        }
-    }
-
-    fn get(&self, at: usize) -> u64 {
-        self.words.lock()[at]
-    }
+fn store(memory: &Mortal) -> Store {
+    Store::create(Box::new(memory.clone()), BOOT.0)
 }
 
 fn owner(node: u8) -> Owner {
@@ -93,21 +62,21 @@ fn a_kill_between_any_two_words_leaves_what_is_true() {
     let (intent, reply, next) = (vec![1; 100], vec![2; 50], vec![3; 613]);
     let life = |stores| {
         let memory = Mortal::new(vec![0; WORDS], stores);
-        let store = memory.store();
+        let store = store(&memory);
         store.add_session(2, first.session, &owner(5), 1);
         store.intend(4, &first, &intent);
         store.reply(4, &reply);
         store.intend(4, &second, &next);
         store.remove_session(2);
         store.clear(4);
-        (memory.words(), memory.left.load(Ordering::Acquire))
+        (memory.words(), memory.left())
     };
     let (_, left) = life(1_000);
     let stores = 1_000 - left;
     let mut seen = Vec::new();
     for killed in 0..=stores {
         let (words, _) = life(killed);
-        let Some(store) = Store::open(Box::new(Left(words)), BOOT.0) else {
+        let Some(store) = Store::open(Box::new(Left::from(words)), BOOT.0) else {
             assert!(seen.is_empty(), "it is a store from one word on");
             continue;
         };
@@ -134,15 +103,15 @@ fn a_kill_between_any_two_words_leaves_what_is_true() {
 #[test]
 fn what_is_too_long_or_of_another_boot_is_not_taken_for_something() {
     let memory = Mortal::new(vec![0; WORDS], usize::MAX);
-    let store = memory.store();
+    let store = store(&memory);
     assert!(!store.intend(0, &origin(1, 0, 1), &[0; 641]));
     assert_eq!(store.record(0), None);
     assert!(store.intend(RECORDS - 1, &origin(1, 0, 1), &[9; 640]));
     assert!(!store.reply(RECORDS - 1, &[0; 321]));
     assert!(matches!(store.record(RECORDS - 1), Some((_, Held::Intent(_)))));
-    assert!(Store::open(Box::new(Left(memory.words())), BOOT.0).is_some());
-    assert!(Store::open(Box::new(Left(memory.words())), 8).is_none());
-    assert!(Store::open(Box::new(Left(vec![0; WORDS])), 0).is_none());
+    assert!(Store::open(Box::new(Left::from(memory.words())), BOOT.0).is_some());
+    assert!(Store::open(Box::new(Left::from(memory.words())), 8).is_none());
+    assert!(Store::open(Box::new(Left::from(vec![0; WORDS])), 0).is_none());
 }
 
 #[test]
@@ -302,10 +271,10 @@ proptest! {
         // For each slot: the last request, and whether it was executed.
         let mut slots = [(0_u64, false); 4];
         let memory = Mortal::new(vec![0; WORDS], usize::MAX);
-        let mut inner = Inner::new(Some(memory.store()));
+        let mut inner = Inner::new(Some(store(&memory)));
         inner.begin(session(1), owner(1), None);
         let intents = Intents { inner: Mutex::new(inner) };
-        let dead = |memory: &Mortal| memory.left.load(Ordering::Acquire) == 0;
+        let dead = |memory: &Mortal| memory.left() == 0;
         for step in steps {
             match step {
                 Step::Intend(slot) => {
@@ -327,7 +296,7 @@ proptest! {
                 }
                 Step::Kill(stores) if kill == usize::MAX => {
                     kill = stores;
-                    memory.left.store(stores, Ordering::Release);
+                    memory.kill_after(stores);
                 }
                 Step::Kill(_) => {}
             }
@@ -336,10 +305,10 @@ proptest! {
             }
         }
         let tree = FakeTree::default();
-        let left = Store::open(Box::new(Left(memory.words())), BOOT.0);
+        let left = Store::open(Box::new(Left::from(memory.words())), BOOT.0);
         let left = left.expect("it was whole before the kill");
         let fresh = Mortal::new(vec![0; WORDS], usize::MAX);
-        let mut next = Inner::new(Some(fresh.store()));
+        let mut next = Inner::new(Some(store(&fresh)));
         next.inherit(&left, &tree);
         for (slot, (last, executed)) in slots.into_iter().enumerate().filter(|(_, (n, _))| *n > 0) {
             let fate = next.ask(&owner(1), &origin(1, slot as u32, last));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FallocateFlags;
 
-use super::store::Memory;
+use super::Memory;
 
 /// A file as words of memory. What was stored is in the file, whatever becomes of this process.
 #[derive(Debug)]
