@@ -25,6 +25,7 @@ use crate::types::{Caller, Capabilities, Errno, ExportId, FileId, NodeId};
 
 mod abilities;
 mod aftermath;
+mod anchor;
 mod apart;
 mod attr;
 mod awaited;
@@ -57,6 +58,7 @@ mod watch;
 mod xattr;
 
 pub use abilities::Abilities;
+pub use anchor::Anchor;
 pub use execute::{OpenMap, Opens};
 pub use fd_budget::{FdBudget, FdSlot};
 pub use held::LockRecord;
@@ -216,6 +218,7 @@ impl Export {
             numbers: Numbers::new(&keys.inode_numbers, home),
             pinned: Pinned::new(&budget),
             opens: OpenIndex::default(),
+            anchored: OpenIndex::default(),
             kernel_leases: KernelLeases::default(),
             awaited: Awaited::new(&budget),
             programs: Arc::default(),

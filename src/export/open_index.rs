@@ -1,4 +1,4 @@
-//! Which files are open, by their id: the only way to a file that was unlinked meanwhile.
+//! Which files are open (or kept, by `anchor`), by their id: the only way to a file that was unlinked meanwhile.
 //!
 //! Lock order: `OpenIndex::by_file` is a leaf.
 

@@ -37,6 +37,8 @@ pub(super) struct Tree {
     pub(super) hidden: Hidden,
     pub(super) pinned: Pinned,
     pub(super) opens: OpenIndex,
+    /// What is kept there, though it may be removed.
+    pub(super) anchored: OpenIndex,
     pub(super) kernel_leases: KernelLeases,
     pub(super) awaited: Awaited,
     pub(super) programs: Arc<Programs>,
@@ -152,7 +154,8 @@ impl Tree {
 
     /// A file that may have no name any more: what is open, or is about to be.
     fn without_name(&self, id: &FileId) -> Option<OwnedFd> {
-        self.opens.find(id).or_else(|| self.awaited.find(id))
+        let awaited = || self.awaited.find(id).or_else(|| self.anchored.find(id));
+        self.opens.find(id).or_else(awaited)
     }
 
     /// The directory that an id names, for an operation that changes something in it.

@@ -170,3 +170,76 @@ fn a_restart_of_the_homes_mfsd_is_taken_for_no_change() {
     assert_eq!(storer.end(n1), NOT_TOLD);
     assert_eq!(n3.run("ls /data"), "f");
 }
+
+/// Size and time of the file are as they were: that somebody has written it, the next daemon knows by notes alone.
+#[test]
+fn what_was_stored_is_kept_apart_if_others_have_written_before_a_restart_of_the_homes_mfsd() {
+    let cluster = Setup::nodes(3).up();
+    let [n1, n2, n3] = [1, 2, 3].map(|number| cluster.node(number));
+    let storer = Storer::start(&cluster);
+    n1.stop();
+    n3.run("touch -r /data/f /tmp/times");
+    n2.run("printf theirs | dd of=/mfs/n3/data/f conv=notrunc status=none");
+    n3.run("touch -r /tmp/times /data/f");
+    n3.kill_daemon();
+    n3.start();
+    n1.start();
+    both_are_kept(n3, "theirs........");
+    assert_eq!(storer.end(n1), TOLD);
+}
+
+#[test]
+fn what_was_stored_into_a_file_that_others_have_removed_is_kept_beside_where_it_was() {
+    let cluster = Setup::nodes(3).up();
+    let [n1, n2, n3] = [1, 2, 3].map(|number| cluster.node(number));
+    for (by, remove) in [
+        (n2, "rm /mfs/n3/data/f"),
+        (n3, "rm /data/f"),
+        (n2, "echo another >/mfs/n3/data/new && mv /mfs/n3/data/new /mfs/n3/data/f"),
+    ] {
+        n1.run("rm -f /tmp/go");
+        let storer = Storer::start(&cluster);
+        n1.stop();
+        n2.run("cat /mfs/n3/data/f >/tmp/seen"); // returns when n1's lease is over
+        by.run(remove);
+        n1.start();
+        let copy = "/data/f.mfs-conflict-n1-1";
+        eventually("what was stored is in a conflict copy", LONG, || {
+            n3.try_run(&format!("grep -q also {copy}")).status.success()
+        });
+        assert_eq!(bytes(n3, copy, 10, 4), "mine");
+        assert_eq!(storer.end(n1), TOLD);
+        n3.run("rm -r /data/*");
+    }
+}
+
+/// Of a file that its own program has removed nobody misses anything, as on one machine.
+#[test]
+fn what_was_stored_into_a_file_that_its_own_node_has_removed_leaves_nothing() {
+    let cluster = Setup::nodes(3).up();
+    let [n1, n2, n3] = [1, 2, 3].map(|number| cluster.node(number));
+    let storer = Storer::start(&cluster);
+    n1.run("rm /mfs/n3/data/f");
+    n1.stop();
+    n2.run("cat /mfs/n3/etc/hostname; mkdir /mfs/n3/data/after"); // returns when n1's lease is over
+    n1.start();
+    assert_eq!(storer.end(n1), NOT_TOLD);
+    assert_eq!(n3.run("ls /data"), "after");
+}
+
+#[test]
+fn what_was_stored_into_a_file_that_was_removed_while_nobody_saw_it_is_told_to_be_lost() {
+    let cluster = Setup::nodes(3).up();
+    let [n1, n2, n3] = [1, 2, 3].map(|number| cluster.node(number));
+    let storer = Storer::start(&cluster);
+    n1.stop();
+    n2.run("cat /mfs/n3/data/f >/tmp/seen");
+    n3.kill_daemon();
+    n3.run("rm /data/f");
+    n3.start();
+    n1.start();
+    // ESTALE: the opens are lost, too.
+    assert_eq!(storer.end(n1), "[116, 116, 116, 116] [116, 116, 116]\n");
+    n3.run("grep -q '/data/f: what n1 had stored in it and not written, if anything, is lost' /run/mfs/mfsd.log");
+    assert_eq!(n3.run("ls /data"), "");
+}

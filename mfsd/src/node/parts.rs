@@ -37,6 +37,7 @@ const LEDGER: &str = "leases";
 
 /// What is executed only once, in the runtime directory.
 const INTENTS: &str = "intents";
+const WRITERS: &str = "writers";
 
 /// Descriptors that all sessions of one peer may hold.
 const DESCRIPTORS_PER_PEER: usize = 65_536;
@@ -106,6 +107,7 @@ pub(super) fn files(
         limits: Limits::default(),
         ledger: Some(runtime.join(LEDGER)),
         intents: Some(runtime.join(INTENTS)),
+        writers: Some(runtime.join(WRITERS)),
     };
     let tree = ExportTree::new(export, Pool::new(Pool::USUAL_THREADS), DESCRIPTORS_PER_PEER);
     let names = node.clone();

@@ -179,9 +179,10 @@ impl<T: Tree> Dispatch<T> {
     pub(super) fn close(self: &Arc<Self>, session: &Session<T>) {
         let Ended { opens, tenant } = session.end();
         self.once.intents.end(session.id, &session.owner);
-        let dispatch = Arc::clone(self);
+        let (dispatch, owner) = (Arc::clone(self), session.owner);
         self.tree.spawn(Box::new(move || {
             let files: Vec<_> = opens.iter().filter_map(|held| held.ino).collect();
+            dispatch.anchor(&owner, &opens);
             drop(opens);
             drop(tenant);
             for ino in files {
@@ -417,6 +418,7 @@ impl<T: Tree> Job<T> {
             }
         };
         self.note(&answer);
+        dispatch.note_removed(session, &self.operation, &answer);
         if answer.is_ok() {
             drop(dispatch.keep_changing(session, &effects));
         }

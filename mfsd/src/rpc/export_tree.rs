@@ -17,7 +17,7 @@ use mfs::types::{
     OpenProof,
 };
 
-use super::tree::{Guard, Opens, Tree};
+use super::tree::{Anchor, Guard, Opens, Tree};
 
 /// An export and the threads it is served on.
 #[derive(Debug, Clone)]
@@ -36,6 +36,19 @@ const WATCH_IDLE: Duration = Duration::from_secs(5);
 
 /// A session's open files, as the export wants to see them.
 struct Seen<'a>(&'a dyn Opens<ExportTree>);
+
+/// Lets go of a file on a thread that may block: it may be the last to keep one that was removed.
+struct LetGo {
+    pool: Pool,
+    kept: Option<mfs::export::Anchor>,
+}
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        let kept = self.kept.take();
+        self.pool.submit(move || drop(kept));
+    }
+}
 
 // === impl ExportTree ===
 
@@ -172,6 +185,17 @@ impl Tree for ExportTree {
 
     fn version_of(open: &OpenFile) -> Result<DataVersion, Errno> {
         open.version()
+    }
+
+    fn anchor(&self, open: &OpenFile) -> Option<Anchor> {
+        let file = open.file();
+        // What lies elsewhere would keep its file system from being unmounted.
+        let kept = (!self.export.is_mounted_below(file)).then(|| open.anchor()).flatten()?;
+        Some(Anchor::new(LetGo { pool: self.pool.clone(), kept: Some(kept) }))
+    }
+
+    fn is_removed(open: &OpenFile) -> bool {
+        open.is_removed()
     }
 
     fn write_apart(

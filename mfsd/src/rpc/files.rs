@@ -39,6 +39,7 @@ use super::session_table::{Attachment, SessionTable};
 use super::settling::Settling;
 use super::stream::Conversation;
 use super::tree::Tree;
+use super::writers::Writers;
 use crate::peer::{Origin, Peer};
 
 /// Name and version of this software, as greetings show it.
@@ -72,6 +73,8 @@ pub(crate) struct FilesSettings {
     pub(crate) ledger: Option<PathBuf>,
     /// Where to note what is executed only once.
     pub(crate) intents: Option<PathBuf>,
+    /// Where to note who stores into pages of files.
+    pub(crate) writers: Option<PathBuf>,
 }
 
 /// Whether a peer's root is root here, too. Asked for each stream.
@@ -100,6 +103,7 @@ impl<T: Tree> FilesService<T> {
         let (ledger, grace) =
             Ledger::open(settings.ledger.clone(), clock::since_boot(), lease_term);
         let intents = Intents::open(settings.intents.as_deref(), instance.verifier, &tree);
+        let writers = Writers::open(settings.writers.as_deref(), instance.verifier);
         let terms = Terms {
             term: lease_term,
             patience: limits.patience,
@@ -116,7 +120,7 @@ impl<T: Tree> FilesService<T> {
                 verifier: instance.verifier,
                 limits,
                 settling: Settling::after(grace.as_ref()),
-                coherence: Coherence::new(terms, grace),
+                coherence: Coherence::new(terms, grace, writers),
                 neighbours: Arc::default(),
                 locks: LockWaiters::default(),
                 once: Once::new(intents),

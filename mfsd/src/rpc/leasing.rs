@@ -35,6 +35,7 @@ pub(super) struct Filling<'a, T: Tree> {
     ino: InodeNo,
     /// What it is, or was before the session changed it itself.
     version: Option<DataVersion>,
+    open: Option<T::Open>,
     /// Local changes of it are noticed as long as this is kept, or it is leased.
     watched: T::Watched,
 }
@@ -130,8 +131,9 @@ impl<T: Tree> Dispatch<T> {
         let watched = self.tree.watch(&[(&file, Some(FileKind::Regular))]);
         // After that: who opens it from now on is noticed.
         self.look_beside(ino, &file);
-        let version = session.opens.lock().find(open).and_then(|open| T::version_of(&open).ok());
-        Some(Filling { reading, ino, version, watched })
+        let open = session.opens.lock().find(open);
+        let version = open.as_ref().and_then(|open| T::version_of(open).ok());
+        Some(Filling { reading, ino, version, open, watched })
     }
 
     /// Ends a fill with its answer: what of the data may be kept.
@@ -142,13 +144,16 @@ impl<T: Tree> Dispatch<T> {
         fill: ChangeId,
         answer: &mut Answer,
     ) -> Leases {
-        let Filling { reading, ino, version, watched } = filling;
+        let Filling { reading, ino, version, open, watched } = filling;
         let Ok(Outcome::Data(read)) = answer else { return Leases::empty() };
         let granted =
             reading.grant_data(session.id, fill, ino, || session.opens.lock().writes(ino));
         if let Some(version) = version.filter(|_| granted.contains(Leases::DATA_WRITE)) {
-            let writer = (session.owner, session.id);
-            self.coherence.writers.granted(since_boot(), writer, ino, version);
+            let (writers, writer) = (&self.coherence.writers, (session.owner, session.id));
+            // Of a writer it is known already.
+            let open = open.filter(|_| !writers.has(&session.owner, ino));
+            let place = open.as_ref().and_then(T::path_of);
+            writers.granted(since_boot(), writer, ino, version, place);
             read.version = Some(version);
         }
         // After that: its local changes are noticed as those of a file that has a writer.

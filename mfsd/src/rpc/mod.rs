@@ -16,7 +16,7 @@
 //!   LockWaiters::queues                                  (never with any other)
 //!   Dispatch::parting                                    (while a conflict copy is written)
 //!   Writers' turns, one for each file                    (while what was stored into pages is written)
-//!     Writers::files                                     (a leaf)
+//!     Writers::inner                                     (a leaf)
 //!   Coherence::noticing                                  (what was admitted may run under it)
 //!     Coherence::inner                                   (a leaf)
 

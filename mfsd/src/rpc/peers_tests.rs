@@ -91,6 +91,7 @@ impl Running {
             limits: Limits::default(),
             ledger: None,
             intents: None,
+            writers: None,
         };
         let tree = ExportTree::new(export.clone(), pool.clone(), 500);
         let service = FilesService::new(settings, tree, Box::new(|_| true));

@@ -19,6 +19,24 @@ pub(crate) struct Guard {
     _kept: Box<dyn Send>,
 }
 
+/// Keeps a file there until it is dropped, which does not block, though it may be removed.
+pub(crate) struct Anchor(#[expect(dead_code, reason = "it is dropped")] Box<dyn Send>);
+
+// === impl Anchor ===
+
+impl Anchor {
+    /// One that is `kept`.
+    pub(crate) fn new(kept: impl Send + 'static) -> Self {
+        Self(Box::new(kept))
+    }
+}
+
+impl std::fmt::Debug for Anchor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Anchor")
+    }
+}
+
 // === impl Guard ===
 
 impl Guard {
@@ -141,6 +159,16 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
 
     /// Which data an open file has.
     fn version_of(open: &Self::Open) -> Result<DataVersion, Errno>;
+
+    /// Keeps the file of an open there when it is removed; `None` where that is not wanted or not possible.
+    fn anchor(&self, _open: &Self::Open) -> Option<Anchor> {
+        None
+    }
+
+    /// Whether the file of an open has no name any more. May block.
+    fn is_removed(_open: &Self::Open) -> bool {
+        false
+    }
 
     /// Writes bytes that are not to go into an open file into its conflict copy: into `copy`, if it is still
     /// there, else into a new one named after `by`. Says where that is.

@@ -16,8 +16,9 @@ use mfs::wire::{Failure, ReturnLease};
 
 use super::dispatch::Dispatch;
 use super::effects::Effects;
+use super::open_table::Held;
 use super::run::Answer;
-use super::session::Session;
+use super::session::{Owner, Session};
 use super::tree::Tree;
 use super::writers::Judgement;
 
@@ -54,17 +55,42 @@ impl<T: Tree> Dispatch<T> {
                     }
                 }
             }
-            _ => {
-                if !writers.is_empty() {
-                    let touches = self.touches(session, effects).into_iter();
-                    let changed = touches.chain(self.victims(effects));
-                    for (ino, _) in changed.filter(|(_, touched)| touched.intersects(Leases::DATA))
-                    {
-                        writers.change_by(Some(&session.owner), ino);
-                    }
-                }
-                execute(operation)
+            _ if writers.is_empty() => execute(operation),
+            _ => self.change(session, effects, operation, execute),
+        }
+    }
+
+    /// Keeps the files there that a session had open, and had stored into when it was lost.
+    pub(super) fn anchor(&self, owner: &Owner, opens: &[Held<T::Open>]) {
+        let writers = &self.coherence.writers;
+        for (ino, file) in opens.iter().filter_map(|held| Some((held.ino?, &held.file))) {
+            if writers.has(owner, ino)
+                && let Some(anchor) = self.tree.anchor(file)
+            {
+                writers.anchor(owner, ino, anchor);
             }
+        }
+    }
+
+    /// What was open before a restart cannot be opened any more: nobody can say what its client had stored.
+    pub(super) fn note_removed(
+        &self,
+        session: &Session<T>,
+        operation: &Operation,
+        answer: &Answer,
+    ) {
+        let (Operation::Open(open), Err(Failure::File(Errno::Stale))) = (operation, answer) else {
+            return;
+        };
+        let ino = self.tree.number_of(&open.file).filter(|_| open.proof.is_some());
+        let lost = ino.and_then(|ino| self.coherence.writers.lost(&session.owner, ino));
+        if let Some(place) = lost {
+            let (by, place) = (self.name_of(session.owner.node), place.unwrap_or_default());
+            tracing::error!(
+                "{}: what {by} had stored in it and not written, if anything, is lost: it was removed, and mfsd was \
+                 restarted",
+                place.display()
+            );
         }
     }
 
@@ -84,6 +110,30 @@ impl<T: Tree> Dispatch<T> {
     pub(super) fn review_writers(&self) {
         let holds = |ino, session| self.coherence.may_store(session, ino);
         self.coherence.writers.rest(since_boot(), holds);
+    }
+
+    /// What changes the data of files, or takes their names away, otherwise than by a write.
+    fn change(
+        &self,
+        session: &Session<T>,
+        effects: &Effects<'_>,
+        operation: Operation,
+        execute: impl FnOnce(Operation) -> Answer,
+    ) -> Answer {
+        let (writers, owner) = (&self.coherence.writers, &session.owner);
+        let victims = self.victims(effects);
+        let changed = self.touches(session, effects).into_iter().chain(victims.iter().copied());
+        for (ino, _) in changed.filter(|(_, touched)| touched.intersects(Leases::DATA)) {
+            writers.change_by(Some(owner), ino);
+        }
+        let removes = matches!(operation, Operation::Unlink(_) | Operation::Rename(_));
+        let answer = execute(operation);
+        if removes && answer.is_ok() {
+            // What is only moved keeps the right to be open.
+            let removed = victims.iter().filter(|(_, leases)| leases.contains(Leases::HANDLE));
+            removed.for_each(|(ino, _)| writers.removed_by(owner, *ino));
+        }
+        answer
     }
 
     /// A write by which a program or an old client changes the file in any case.
@@ -110,6 +160,10 @@ impl<T: Tree> Dispatch<T> {
         execute: impl FnOnce(Operation) -> Answer,
     ) -> Answer {
         let (writers, owner, ino) = (&self.coherence.writers, target.session.owner, target.ino);
+        let holds = |session| self.coherence.may_store(session, ino);
+        if T::is_removed(&target.open) && writers.removed_by_others(&owner, ino, holds) {
+            return self.keep_apart(target, known, &operation);
+        }
         // Asked before it is told: what is kept apart is no change.
         let told = self.judge(target, known) == Judgement::Unchanged;
         if told {

@@ -246,6 +246,7 @@ mod tests {
     use mfs::wire::ReturnLease;
     use tokio::sync::mpsc;
 
+    use super::super::super::writers::Writers;
     use super::*;
 
     const FILE: InodeNo = InodeNo::FIRST;
@@ -270,7 +271,8 @@ mod tests {
 
     fn coherence() -> Arc<Coherence> {
         let patience = Duration::from_secs(1);
-        Coherence::new(Terms { term: patience, patience, files_per_session: 8 }, None)
+        let terms = Terms { term: patience, patience, files_per_session: 8 };
+        Coherence::new(terms, None, Writers::default())
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //!   Coherence::noticing
 //!     Coherence::inner
 //!       Session::opens        (a leaf)
-//!       Writers::files        (a leaf)
+//!       Writers::inner        (a leaf)
 
 mod growth;
 mod guards;
@@ -112,7 +112,7 @@ pub(super) trait Asked {
 
 impl Coherence {
     /// A table without leases; `grace` says what a daemon before this one may have granted.
-    pub(super) fn new(terms: Terms, grace: Option<Grace>) -> Arc<Self> {
+    pub(super) fn new(terms: Terms, grace: Option<Grace>, writers: Writers) -> Arc<Self> {
         Arc::new(Self {
             noticing: Mutex::new(()),
             inner: Mutex::new(Inner {
@@ -127,7 +127,7 @@ impl Coherence {
                 cut: Vec::new(),
                 guards: Guards::default(),
             }),
-            writers: Writers::default(),
+            writers,
         })
     }
 
@@ -350,8 +350,11 @@ mod tests {
     #[test]
     fn a_greeting_that_was_overtaken_frees_nothing() {
         let patience = Duration::from_secs(1);
-        let coherence =
-            Coherence::new(Terms { term: patience, patience, files_per_session: 8 }, None);
+        let coherence = Coherence::new(
+            Terms { term: patience, patience, files_per_session: 8 },
+            None,
+            Writers::default(),
+        );
         let session = SessionId::new(1).unwrap();
         let (outbox, mut inbox) = mpsc::unbounded_channel();
         assert!(coherence.attach(session, 2, &outbox));

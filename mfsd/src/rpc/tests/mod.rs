@@ -73,6 +73,7 @@ impl Daemon {
             lease_term,
             limits,
             intents: ledger.as_ref().map(|ledger| ledger.with_file_name("intents")),
+            writers: ledger.as_ref().map(|ledger| ledger.with_file_name("writers")),
             ledger,
         };
         let service = FilesService::new(settings, tree.clone(), Box::new(|_| false));

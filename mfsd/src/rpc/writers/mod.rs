@@ -5,26 +5,36 @@
 //! writer from the grant of the lease on; until it returns it, or for some time after it was lost.
 //!
 //! Whatever a session changes is told before it is done, so that it is certain. Of what is changed beside this
-//! daemon only the file's version tells whether it was the data. Of clients that are not writers here (this
-//! daemon was restarted, they were away for long) the version is all there is: it must be the latest that they
-//! know.
+//! daemon only the file's version tells whether it was the data. Of clients that are not writers here (they were
+//! away for long) the version is all there is: it must be the latest that they know.
+//!
+//! The next daemon is left all that is known (`store`). What was done while there was none it does not know: to
+//! it each file may have been changed.
 //!
 //! Not here: what is done about it (`write_back`).
 //!
-//! Lock order: `Turn`, which is held while a file is written; `Writers::files`, a leaf, also below those of
+//! Lock order: `Turn`, which is held while a file is written; `Writers::inner`, a leaf, also below those of
 //! `Coherence`.
 
+mod store;
+mod writer;
+
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use std::{fs, io};
 
 use mfs::export::LocalChanges;
 use mfs::sync::{Mutex, RwLock};
-use mfs::types::{DataVersion, InodeNo, SessionId};
+use mfs::types::{DataVersion, InodeNo, SessionId, Verifier};
 
+use super::kept;
 use super::session::Owner;
+use super::tree::Anchor;
+use store::{RECORDS, Store, WORDS};
+use writer::{File, Known, Others, Writer};
 
 /// Most files that have writers here. Of more than that the version must tell.
 const MOST_FILES: usize = 65_536;
@@ -35,47 +45,22 @@ const KEPT: Duration = Duration::from_secs(3_600);
 /// Who stores into pages of files.
 #[derive(Debug, Default)]
 pub(super) struct Writers {
-    files: Mutex<HashMap<InodeNo, File>>,
-    /// How many those are.
+    inner: Mutex<Inner>,
+    /// How many files those are.
     count: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Inner {
+    files: HashMap<InodeNo, File>,
+    /// `None`: nothing is written down, in tests of what does not restart, and where there is no room for it.
+    store: Option<Store>,
+    free: Vec<usize>,
 }
 
 /// Keeps others from changing a file's data while it is looked at and written: shared by those who may write,
 /// as each is a writer that nobody was in the way of.
 pub(super) type Turn = Arc<RwLock<()>>;
-
-#[derive(Debug, Default)]
-struct File {
-    writers: Vec<Writer>,
-    turn: Turn,
-}
-
-#[derive(Debug)]
-struct Writer {
-    owner: Owner,
-    /// The session that the lease was granted to last.
-    session: SessionId,
-    /// What it was granted the lease on.
-    since: DataVersion,
-    /// The latest that it has made.
-    latest: DataVersion,
-    others: Others,
-    /// Others had changed the file before this lease, and after an earlier one that was lost.
-    renewed: bool,
-    /// When it was last known to hold the lease.
-    at: Duration,
-    /// Where its bytes go that do not go into the file.
-    copy: Option<PathBuf>,
-}
-
-/// What others have done with the file meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Others {
-    Nothing,
-    /// Something beside this daemon, perhaps to its data.
-    Perhaps,
-    Changed,
-}
 
 /// What is to be done with bytes that a client has stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,29 +76,53 @@ pub(super) enum Judgement {
 // === impl Writers ===
 
 impl Writers {
-    /// A client was granted the lease on a file that had this version.
+    /// Takes over what the daemon before has left in a file. Blocks.
+    pub(super) fn open(path: Option<&Path>, boot: Verifier) -> Self {
+        let inner = path.map(|path| {
+            let inner = Inner::take_over(path, boot);
+            inner.unwrap_or_else(|error| {
+                tracing::warn!(
+                    "cannot write {}: {error}; if mfsd is killed, what nodes that are away then had stored may \
+                     overwrite what others have written since",
+                    path.display()
+                );
+                let _ = fs::remove_file(path); // what is older than this daemon tells nothing
+                Inner::default()
+            })
+        });
+        let inner = inner.unwrap_or_default();
+        let count = AtomicUsize::new(inner.files.len());
+        Self { inner: Mutex::new(inner), count }
+    }
+
+    /// A client was granted the lease on a file that had this version, and is at `place`.
     pub(super) fn granted(
         &self,
         now: Duration,
         (owner, session): (Owner, SessionId),
         ino: InodeNo,
         version: DataVersion,
+        place: Option<PathBuf>,
     ) {
         self.with(ino, |file| {
+            let new = Known { place, ..Known::new((owner, session), version, now) };
             let Some(writer) = file.find(&owner) else {
-                file.writers.push(Writer::new((owner, session), version, now));
+                file.writers.push(Writer::new(new));
                 return;
             };
-            (writer.session, writer.at) = (session, now);
-            if writer.others == Others::Changed {
-                *writer = Writer { renewed: true, ..Writer::new((owner, session), version, now) };
+            writer.anchor = None;
+            let known = &mut writer.known;
+            if known.others == Others::Changed {
+                *known = Known { renewed: true, ..new };
+            } else {
+                (known.session, known.at) = (session, now);
             }
         });
     }
 
     /// A client has returned the lease: all that it had stored is written.
     pub(super) fn returned(&self, session: SessionId, ino: InodeNo) {
-        self.change(ino, |file| file.writers.retain(|writer| writer.session != session));
+        self.change(ino, |file| file.writers.retain(|writer| writer.known.session != session));
     }
 
     /// A session is about to change the data of a file, or nobody knows who. Returns when the writers that came
@@ -129,8 +138,9 @@ impl Writers {
     pub(super) fn mark(&self, owner: Option<&Owner>, ino: InodeNo) -> Option<Turn> {
         let mut turn = None;
         self.change(ino, |file| {
-            for writer in file.writers.iter_mut().filter(|writer| Some(&writer.owner) != owner) {
-                writer.others = Others::Changed;
+            let others = file.writers.iter_mut().map(|writer| &mut writer.known);
+            for known in others.filter(|known| Some(&known.owner) != owner) {
+                known.others = Others::Changed;
                 turn = Some(Turn::clone(&file.turn));
             }
         });
@@ -140,7 +150,11 @@ impl Writers {
     /// Files were changed beside this daemon.
     pub(super) fn note(&self, changes: &LocalChanges) {
         if changes.anything {
-            self.files.lock().values_mut().for_each(File::doubt);
+            let mut inner = self.inner.lock();
+            let all: Vec<_> = inner.files.keys().copied().collect();
+            for ino in all {
+                inner.work(ino, File::doubt);
+            }
         }
         for changed in changes.others.iter().filter(|changed| !changed.names) {
             self.change(changed.ino, File::doubt);
@@ -150,7 +164,7 @@ impl Writers {
     /// Whether the client is a writer of the file.
     pub(super) fn has(&self, owner: &Owner, ino: InodeNo) -> bool {
         !self.is_empty()
-            && self.files.lock().get_mut(&ino).is_some_and(|file| file.find(owner).is_some())
+            && self.inner.lock().files.get_mut(&ino).is_some_and(|f| f.find(owner).is_some())
     }
 
     /// What keeps others from changing the file.
@@ -169,15 +183,17 @@ impl Writers {
         known: DataVersion,
         holds: impl FnOnce(SessionId) -> bool,
     ) -> Judgement {
-        let mut files = self.files.lock();
-        let writer = files.get_mut(&ino).and_then(|file| file.find(owner));
-        let Some(writer) = writer else { return Judgement::Look([known; 2]) };
+        let mut inner = self.inner.lock();
+        let writer = inner.files.get_mut(&ino).and_then(|file| file.find(owner));
+        let Some(writer) = writer.map(|writer| &writer.known) else {
+            return Judgement::Look([known; 2]);
+        };
         if known.ctime < writer.since.ctime {
             // It is of an earlier lease.
             return if writer.renewed { Judgement::Changed } else { Judgement::Look([known; 2]) };
         }
         let (session, others, latest) = (writer.session, writer.others, writer.latest);
-        drop(files);
+        drop(inner);
         match others {
             Others::Nothing => Judgement::Unchanged,
             _ if holds(session) => Judgement::Unchanged,
@@ -195,26 +211,31 @@ impl Writers {
         known: DataVersion,
     ) {
         self.with(ino, |file| match file.find(&owner) {
-            Some(writer) if writer.others == Others::Perhaps => writer.others = Others::Nothing,
+            Some(writer) if writer.known.others == Others::Perhaps => {
+                writer.known.others = Others::Nothing;
+            }
             Some(_) => {}
-            None => file.writers.push(Writer::new((owner, session), known, now)),
+            None => file.writers.push(Writer::new(Known::new((owner, session), known, now))),
         });
     }
 
     /// A writer has made this version; whether nobody else has done anything since its lease.
     pub(super) fn wrote(&self, owner: &Owner, ino: InodeNo, version: DataVersion) -> bool {
-        let mut files = self.files.lock();
-        let writer = files.get_mut(&ino).and_then(|file| file.find(owner));
-        let Some(writer) = writer else { return false };
-        if version.ctime >= writer.latest.ctime {
-            writer.latest = version;
-        }
-        writer.others == Others::Nothing
+        let note = |file: &mut File| {
+            let Some(known) = file.find(owner).map(|writer| &mut writer.known) else {
+                return false;
+            };
+            if version.ctime >= known.latest.ctime {
+                known.latest = version;
+            }
+            known.others == Others::Nothing
+        };
+        self.inner.lock().work(ino, note).unwrap_or(false)
     }
 
     /// Where the bytes of a client go that do not go into the file.
     pub(super) fn copy(&self, owner: &Owner, ino: InodeNo) -> Option<PathBuf> {
-        self.files.lock().get_mut(&ino)?.find(owner)?.copy.clone()
+        self.inner.lock().files.get_mut(&ino)?.find(owner)?.known.copy.clone()
     }
 
     /// Where they went. Of a client that is no writer it is remembered, too, so that there is one copy.
@@ -228,18 +249,63 @@ impl Writers {
     ) {
         self.with(ino, |file| {
             if file.find(&owner).is_none() {
-                let writer = Writer::new((owner, session), known, now);
-                file.writers.push(Writer { others: Others::Changed, ..writer });
+                let known = Known::new((owner, session), known, now);
+                file.writers.push(Writer::new(Known { others: Others::Changed, ..known }));
             }
             if let Some(writer) = file.find(&owner) {
-                writer.copy = Some(copy);
+                writer.known.copy = Some(copy);
             }
         });
     }
 
+    /// A client has taken a name of the file away itself: it knows that it is gone.
+    pub(super) fn removed_by(&self, owner: &Owner, ino: InodeNo) {
+        self.change(ino, |file| {
+            if let Some(writer) = file.find(owner) {
+                writer.known.removed = true;
+            }
+        });
+    }
+
+    /// Whether somebody else than this client, a writer, has removed the file, which has no name any more.
+    pub(super) fn removed_by_others(
+        &self,
+        owner: &Owner,
+        ino: InodeNo,
+        holds: impl FnOnce(SessionId) -> bool,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        let writer = inner.files.get_mut(&ino).and_then(|file| file.find(owner));
+        let Some(known) = writer.map(|writer| &writer.known) else { return false };
+        let (removed, session) = (known.removed, known.session);
+        drop(inner);
+        // As on one machine, where it is asked first.
+        !removed && !holds(session)
+    }
+
+    /// A client has lost its session: the file stays, should it be removed.
+    pub(super) fn anchor(&self, owner: &Owner, ino: InodeNo, anchor: Anchor) {
+        self.change(ino, |file| {
+            if let Some(writer) = file.find(owner) {
+                writer.anchor = Some(anchor);
+            }
+        });
+    }
+
+    /// The file is not there any more; where it was, if the client was a writer of it. It is none from now on.
+    pub(super) fn lost(&self, owner: &Owner, ino: InodeNo) -> Option<Option<PathBuf>> {
+        let mut place = None;
+        self.change(ino, |file| {
+            let at = file.writers.iter().position(|writer| writer.known.owner == *owner);
+            let lost = at.map(|at| file.writers.swap_remove(at).known);
+            place = lost.filter(|known| !known.removed).map(|known| known.place);
+        });
+        place
+    }
+
     /// Whether anybody stores into pages of the file.
     pub(super) fn concern(&self, ino: InodeNo) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && self.files.lock().contains_key(&ino)
+        self.count.load(Ordering::Acquire) > 0 && self.inner.lock().files.contains_key(&ino)
     }
 
     /// Whether there is no writer at all.
@@ -249,35 +315,38 @@ impl Writers {
 
     /// A client has ended by its own word: it writes nothing back.
     pub(super) fn left(&self, owner: &Owner) {
-        self.retain(|_, writer| writer.owner != *owner);
+        self.retain(|_, writer| writer.known.owner != *owner);
     }
 
     /// Forgets those that do not come back; to be called at intervals.
     pub(super) fn rest(&self, now: Duration, holds: impl Fn(InodeNo, SessionId) -> bool) {
-        let files = self.files.lock();
-        let all = files
+        let inner = self.inner.lock();
+        let all = inner
+            .files
             .iter()
-            .flat_map(|(ino, file)| file.writers.iter().map(|writer| (*ino, writer.session)));
+            .flat_map(|(ino, file)| file.writers.iter().map(|w| (*ino, w.known.session)));
         let all: Vec<_> = all.collect();
-        drop(files);
+        drop(inner);
         // Asked without the lock, which is a leaf.
         let held: HashSet<_> =
             all.into_iter().filter(|(ino, holder)| holds(*ino, *holder)).collect();
         self.retain(|ino, writer| {
-            if held.contains(&(ino, writer.session)) {
-                writer.at = now;
+            let known = &mut writer.known;
+            if held.contains(&(ino, known.session)) {
+                known.at = now;
             }
-            now.saturating_sub(writer.at) < KEPT
+            now.saturating_sub(known.at) < KEPT
         });
     }
 
     fn retain(&self, mut keeps: impl FnMut(InodeNo, &mut Writer) -> bool) {
-        let mut files = self.files.lock();
-        files.retain(|ino, file| {
-            file.writers.retain_mut(|writer| keeps(*ino, writer));
-            !file.writers.is_empty()
-        });
-        self.count.store(files.len(), Ordering::Release);
+        let mut inner = self.inner.lock();
+        let all: Vec<_> = inner.files.keys().copied().collect();
+        for ino in all {
+            inner.work(ino, |file| file.writers.retain_mut(|writer| keeps(ino, writer)));
+            inner.forget_if_empty(ino);
+        }
+        self.count.store(inner.files.len(), Ordering::Release);
     }
 
     /// Works on a file that has writers; one that has none any more is forgotten.
@@ -285,55 +354,98 @@ impl Writers {
         if self.is_empty() {
             return;
         }
-        let mut files = self.files.lock();
-        let Some(file) = files.get_mut(&ino) else { return };
-        work(file);
-        if file.writers.is_empty() {
-            files.remove(&ino);
-        }
-        self.count.store(files.len(), Ordering::Release);
+        let mut inner = self.inner.lock();
+        inner.work(ino, work);
+        inner.forget_if_empty(ino);
+        self.count.store(inner.files.len(), Ordering::Release);
     }
 
     /// Works on a file that gets a writer.
     fn with(&self, ino: InodeNo, work: impl FnOnce(&mut File)) {
-        let mut files = self.files.lock();
-        if files.len() < MOST_FILES || files.contains_key(&ino) {
-            work(files.entry(ino).or_default());
+        let mut inner = self.inner.lock();
+        if inner.files.len() < MOST_FILES || inner.files.contains_key(&ino) {
+            inner.files.entry(ino).or_default();
+            inner.work(ino, work);
         }
-        self.count.store(files.len(), Ordering::Release);
+        self.count.store(inner.files.len(), Ordering::Release);
     }
 }
 
-// === impl File ===
+// === impl Inner ===
+
+impl Inner {
+    fn take_over(path: &Path, boot: Verifier) -> io::Result<Self> {
+        let left = kept::Left::read(path, WORDS);
+        let left = left.and_then(|left| Store::open(Box::new(left), boot.0));
+        let inner = Self::inherit(left, Store::create(kept::make(path, WORDS)?, boot.0));
+        kept::put(path)?;
+        Ok(inner)
+    }
+
+    /// Takes over what is `left`, and writes it down in `store`.
+    fn inherit(left: Option<Store>, store: Store) -> Self {
+        let free = (0..RECORDS).rev().collect();
+        let mut inner = Self { files: HashMap::new(), store: Some(store), free };
+        let records = left.iter().flat_map(|left| (0..RECORDS).filter_map(|at| left.record(at)));
+        for (ino, mut known) in records {
+            known.doubt();
+            let file = inner.files.entry(ino).or_default();
+            file.writers.push(Writer::new(known));
+            file.note(ino, inner.store.as_ref(), &mut inner.free, &[]);
+        }
+        inner
+    }
+
+    /// Works on a file, and writes down what has changed.
+    fn work<R>(&mut self, ino: InodeNo, work: impl FnOnce(&mut File) -> R) -> Option<R> {
+        let Self { files, store, free } = self;
+        let file = files.get_mut(&ino)?;
+        let before: Vec<_> = file.writers.iter().map(|w| (w.noted, w.known.clone())).collect();
+        let result = work(file);
+        file.note(ino, store.as_ref(), free, &before);
+        Some(result)
+    }
+
+    fn forget_if_empty(&mut self, ino: InodeNo) {
+        if self.files.get(&ino).is_some_and(|file| file.writers.is_empty()) {
+            self.files.remove(&ino);
+        }
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Writers").field(&self.files.len()).finish()
+    }
+}
+
+// === impl File: what the next daemon is left ===
 
 impl File {
-    fn find(&mut self, owner: &Owner) -> Option<&mut Writer> {
-        self.writers.iter_mut().find(|writer| writer.owner == *owner)
-    }
-
-    fn doubt(&mut self) {
-        let quiet = self.writers.iter_mut().filter(|writer| writer.others == Others::Nothing);
-        quiet.for_each(|writer| writer.others = Others::Perhaps);
-    }
-}
-
-// === impl Writer ===
-
-impl Writer {
-    const fn new(
-        (owner, session): (Owner, SessionId),
-        version: DataVersion,
-        now: Duration,
-    ) -> Self {
-        Self {
-            owner,
-            session,
-            since: version,
-            latest: version,
-            others: Others::Nothing,
-            renewed: false,
-            at: now,
-            copy: None,
+    /// Writes down what was not so `before`.
+    fn note(
+        &mut self,
+        ino: InodeNo,
+        store: Option<&Store>,
+        free: &mut Vec<usize>,
+        before: &[(Option<usize>, Known)],
+    ) {
+        let Some(store) = store else { return };
+        for (at, known) in before.iter().filter_map(|(at, known)| Some(((*at)?, known))) {
+            match self.writers.iter().find(|writer| writer.noted == Some(at)) {
+                Some(writer) if writer.known != *known => store.change(at, known, &writer.known),
+                Some(_) => {}
+                None => {
+                    store.remove(at);
+                    free.push(at);
+                }
+            }
+        }
+        for writer in self.writers.iter_mut().filter(|writer| writer.noted.is_none()) {
+            writer.noted = free.pop();
+            if let Some(at) = writer.noted {
+                store.add(at, ino, &writer.known);
+            }
         }
     }
 }
