@@ -14,6 +14,7 @@ cases! {
         an_open_that_only_one_side_knows_of_outlives_its_name,
         a_replaced_file_that_is_opened_again_is_the_new_one,
         a_file_that_was_read_often_is_shorter_and_longer_at_once,
+        a_file_that_a_reader_has_emptied_is_empty,
         a_mode_that_forbids_reading_ends_opens_and_not_what_is_open,
         reading_again_and_again_beside_a_writer_never_goes_back,
         writers_and_readers_by_turns_wait_for_nobody,
@@ -119,6 +120,21 @@ fn a_file_that_was_read_often_is_shorter_and_longer_at_once(two: &Two<'_>) {
     for turn in 1..6 {
         two.a.append("f", b"more").unwrap();
         assert_eq!(two.b.all(kept).unwrap().len(), 1 + 4 * turn);
+    }
+}
+
+/// By open(2) with O_RDONLY and O_TRUNC, which the kernel takes for reading: it waits for nobody.
+fn a_file_that_a_reader_has_emptied_is_empty(two: &Two<'_>) {
+    for _ in 0..5 {
+        two.given("f", &[b'x'; 10_000]);
+        read_often(&two.b, "f");
+        let kept = two.b.open("f", O_RDONLY).unwrap();
+        assert_eq!(two.b.all(kept).unwrap().len(), 10_000);
+        let emptied = two.a.open("f", O_RDONLY | O_TRUNC).unwrap();
+        two.b.sees(0, |b| b.all(kept).unwrap().len());
+        two.b.sees(0, |b| b.get("f").unwrap().len());
+        two.a.close(emptied).unwrap();
+        two.b.close(kept).unwrap();
     }
 }
 

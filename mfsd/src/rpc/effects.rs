@@ -80,6 +80,8 @@ const ATTRIBUTES: Leases = Leases::ATTRIBUTES;
 const CONTENTS: Leases = Leases::ATTRIBUTES.union(Leases::DATA).union(Leases::HANDLE);
 /// Who has opened the file without a message tells its home before it may be opened no more.
 const PERMISSIONS: Leases = Leases::ATTRIBUTES.union(Leases::HANDLE);
+/// Who reads it unasked, or from what its kernel keeps, must not go on.
+const WRITING: Leases = Leases::HANDLE.union(Leases::DATA_READ);
 /// A name made or removed also changes the directory's size and times.
 const BOTH: Leases = Leases::DIRECTORY.union(Leases::ATTRIBUTES);
 
@@ -151,9 +153,11 @@ impl<'a> Effects<'a> {
             Operation::Create(op) => {
                 let past = writes_past(local, op.access);
                 let mut effects = Self::making(&op.parent);
+                let (parent, name) = (&op.parent, &op.name);
                 if past || op.flags.contains(OpenFlags::TRUNCATE) {
-                    let (parent, name) = (&op.parent, &op.name);
                     effects.victims.push(Victim { parent, name, leases: CONTENTS });
+                } else if op.access.writes() && !op.flags.contains(OpenFlags::EXCLUSIVE) {
+                    effects.victims.push(Victim { parent, name, leases: WRITING });
                 }
                 effects.writing_past(past.then_some(op.open))
             }
@@ -364,9 +368,15 @@ mod tests {
                 flags,
             })
         };
-        assert!(Effects::of(&create(OpenFlags::empty()), false).victims.is_empty());
-        assert_eq!(Effects::of(&create(OpenFlags::TRUNCATE), false).victims.len(), 1);
-        assert_eq!(Effects::of(&create(OpenFlags::empty()), true).victims.len(), 1);
+        let found = |flags, local| {
+            let operation = create(flags);
+            let effects = Effects::of(&operation, local);
+            effects.victims.iter().map(|victim| victim.leases).collect::<Vec<_>>()
+        };
+        assert_eq!(found(OpenFlags::EXCLUSIVE, false), []);
+        assert_eq!(found(OpenFlags::empty(), false), [WRITING]);
+        assert_eq!(found(OpenFlags::TRUNCATE, false), [CONTENTS]);
+        assert_eq!(found(OpenFlags::empty(), true), [CONTENTS]);
         let unlink = Operation::from(Unlink { parent: file(b"a"), name: name("x") });
         assert_eq!(Effects::of(&unlink, false).victims[0].leases, PERMISSIONS);
     }

@@ -38,6 +38,8 @@ pub(super) struct Filling<'a, T: Tree> {
     open: Option<T::Open>,
     /// Local changes of it are noticed as long as this is kept, or it is leased.
     watched: T::Watched,
+    /// It is guarded as long as this is kept, or it is leased.
+    guarding: Option<GuardHold<'a>>,
 }
 
 /// A file that an operation may make longer, while others' kernels keep pages of it.
@@ -133,7 +135,9 @@ impl<T: Tree> Dispatch<T> {
         self.look_beside(ino, &file);
         let open = session.opens.lock().find(open);
         let version = open.as_ref().and_then(|open| T::version_of(open).ok());
-        Some(Filling { reading, ino, version, open, watched })
+        // Before it is read: who writes it from now on waits until what is kept of it is returned.
+        let guarding = open.as_ref().and_then(|open| self.guard_pages(session, &watched, open));
+        Some(Filling { reading, ino, version, open, watched, guarding })
     }
 
     /// Ends a fill with its answer: what of the data may be kept.
@@ -144,7 +148,7 @@ impl<T: Tree> Dispatch<T> {
         fill: ChangeId,
         answer: &mut Answer,
     ) -> Leases {
-        let Filling { reading, ino, version, open, watched } = filling;
+        let Filling { reading, ino, version, open, watched, guarding } = filling;
         let Ok(Outcome::Data(read)) = answer else { return Leases::empty() };
         let granted =
             reading.grant_data(session.id, fill, ino, || session.opens.lock().writes(ino));
@@ -157,7 +161,7 @@ impl<T: Tree> Dispatch<T> {
             read.version = Some(version);
         }
         // After that: its local changes are noticed as those of a file that has a writer.
-        drop(watched);
+        drop((watched, guarding));
         granted
     }
 
@@ -200,10 +204,10 @@ impl<T: Tree> Dispatch<T> {
             .collect()
     }
 
-    /// The file that it cuts off, if somebody may open that without a message.
+    /// The file that it cuts off, if somebody may open that without a message, or keeps pages of it.
     pub(super) fn opened_unasked(&self, effects: &Effects<'_>) -> Option<Touch> {
         let ino = self.tree.number_of(effects.cuts_off?)?;
-        self.coherence.is_handle_leased(ino).then_some((ino, Leases::HANDLE))
+        self.coherence.guarded_for(ino)
     }
 
     /// Begins a reading for a session that remembers; before the tree is looked at.
@@ -266,6 +270,29 @@ impl<T: Tree> Dispatch<T> {
             Some(guard)
         };
         Some((ino, self.coherence.guard(ino, take)?))
+    }
+
+    /// Guards what is read to be kept, if that is possible.
+    fn guard_pages(
+        &self,
+        session: &Session<T>,
+        watched: &T::Watched,
+        open: &T::Open,
+    ) -> Option<GuardHold<'_>> {
+        let (file, ino) = T::file_of(open);
+        if session.opens.lock().writes(ino) || !T::covers(watched, ino) {
+            return None;
+        }
+        let take = || {
+            let (guard, used) = self.tree.guard(open)?;
+            self.note_beside(ino, file, used);
+            Some(guard)
+        };
+        let guarding = self.coherence.guard_pages(ino, take);
+        if guarding.is_none() {
+            self.look_now(ino, file);
+        }
+        guarding
     }
 
     /// Ends a reading with its answer: the leases that go with it.
@@ -403,11 +430,9 @@ impl<T: Tree> WriteIntent<T> {
     /// What nobody may keep of the file then, if anybody keeps it: its session no pages for reading alone, and
     /// nobody an open.
     pub(super) fn kept(&self, coherence: &Coherence) -> Option<Touch> {
-        let data =
-            if coherence.is_data_leased(self.ino) { Leases::DATA_READ } else { Leases::empty() };
-        let open =
-            if coherence.is_handle_leased(self.ino) { Leases::HANDLE } else { Leases::empty() };
-        let kept = data | open;
+        let filled = coherence.is_data_leased(self.ino).then_some(Leases::DATA_READ);
+        let held = coherence.guarded_for(self.ino).map(|(_, held)| held);
+        let kept = filled.into_iter().chain(held).collect::<Leases>();
         (!kept.is_empty()).then_some((self.ino, kept))
     }
 }

@@ -106,6 +106,18 @@ impl<T: Tree> Dispatch<T> {
         self.neighbours.set(&self.coherence, ino, used);
     }
 
+    /// Looks who uses a file beside this daemon that was in use by nobody, and cannot be guarded: somebody may have
+    /// opened it just now. May block.
+    pub(super) fn look_now(&self, ino: InodeNo, file: &FileId) {
+        let _looking = self.neighbours.looking.lock();
+        let is_unused = |neighbour: &Neighbour| neighbour.used.is_empty();
+        if self.neighbours.files.lock().get(&ino).is_some_and(is_unused)
+            && let Some(used) = in_the_way(self.tree.local_use(file, 1))
+        {
+            self.neighbours.set(&self.coherence, ino, used);
+        }
+    }
+
     /// Takes note of who uses a file beside this daemon, if that is known only now. To be called when its opens
     /// are noticed.
     pub(super) fn note_beside(&self, ino: InodeNo, file: &FileId, used: LocalUse) {

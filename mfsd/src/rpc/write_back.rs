@@ -123,7 +123,8 @@ impl<T: Tree> Dispatch<T> {
         let (writers, owner) = (&self.coherence.writers, &session.owner);
         let victims = self.victims(effects);
         let changed = self.touches(session, effects).into_iter().chain(victims.iter().copied());
-        for (ino, _) in changed.filter(|(_, touched)| touched.intersects(Leases::DATA)) {
+        // Who only opens to write takes the right to read alone.
+        for (ino, _) in changed.filter(|(_, touched)| touched.contains(Leases::DATA_WRITE)) {
             writers.change_by(Some(owner), ino);
         }
         let removes = matches!(operation, Operation::Unlink(_) | Operation::Rename(_));

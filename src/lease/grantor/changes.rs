@@ -120,8 +120,9 @@ impl Grantor {
         }
         let mut found = merged(touches);
         for (ino, leases) in &change.announced {
-            // What its session knows of it has stopped using; but what it has opened by itself stays open.
-            let unused = *leases - Leases::HANDLE;
+            // What its session knows of it has stopped using; but what it has opened by itself stays open, and what
+            // its kernel keeps stays there.
+            let unused = *leases - (Leases::HANDLE | Leases::DATA_READ);
             found.entry(*ino).and_modify(|left| *left -= unused);
         }
         found.retain(|_, leases| !leases.is_empty());

@@ -1,15 +1,17 @@
 //! `Guards`: what keeps local processes from writing a file while a session may open and read it without a
-//! message.
+//! message, or its kernel keeps pages of it.
 //!
 //! A guard is taken for the first answer that grants such a lease, and given back with the last of them, or of
 //! the answers that are being made. When somebody waits to write the file it is granted no more, and the guard
-//! goes as soon as all have returned it.
+//! goes as soon as all have returned it. Pages are kept unguarded where there can be no guard; they are recalled
+//! when a local process is seen to have written.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use mfs::clock::since_boot;
-use mfs::lease::{Event, Grantor};
+use mfs::lease::{Event, Grantor, Touch};
+use mfs::sync::MutexGuard;
 use mfs::telemetry::metrics as m;
 use mfs::types::{InodeNo, Leases, SessionId};
 
@@ -25,6 +27,9 @@ const SOME: usize = 64;
 
 /// How long a file system below the tree is kept from being unmounted by files of it that nobody has open.
 const MOUNT_KEPT: Duration = Duration::from_secs(10);
+
+/// For whom there are guards.
+const GUARDED: Leases = Leases::HANDLE.union(Leases::DATA_READ);
 
 /// The guarded files.
 #[derive(Default)]
@@ -44,6 +49,8 @@ struct Guarded {
     answers: usize,
     /// Somebody waits to write the file, or to unmount its file system perhaps.
     awaited: bool,
+    /// It is not there for who only keeps pages any more.
+    spared: bool,
     /// When it was guarded.
     since: Duration,
 }
@@ -70,10 +77,37 @@ impl Coherence {
         }
         if inner.guards.files.len() >= MOST && !inner.guards.files.contains_key(&ino) {
             let oldest = inner.guards.oldest();
+            for ino in &oldest {
+                inner.guards.enter(*ino).spared = true;
+            }
+            let freed = inner.free_guards(Some(&oldest));
             drop(inner);
+            drop(freed);
             self.step(Event::Noticed(oldest.iter().map(|ino| (*ino, Leases::HANDLE)).collect()));
             return None;
         }
+        self.guard_in(inner, ino, take)
+    }
+
+    /// As [`Self::guard`], while a reading is answered whose client keeps pages of it.
+    /// Nobody is asked for anything to make room.
+    pub(in crate::rpc) fn guard_pages(
+        &self,
+        ino: InodeNo,
+        take: impl FnOnce() -> Option<Guard>,
+    ) -> Option<GuardHold<'_>> {
+        let inner = self.inner.lock();
+        let is_new = !inner.guards.files.contains_key(&ino);
+        let is_busy = inner.guards.writers.contains_key(&ino) || inner.guards.files.len() >= MOST;
+        if is_new && is_busy { None } else { self.guard_in(inner, ino, take) }
+    }
+
+    fn guard_in(
+        &self,
+        mut inner: MutexGuard<'_, Inner>,
+        ino: InodeNo,
+        take: impl FnOnce() -> Option<Guard>,
+    ) -> Option<GuardHold<'_>> {
         let guarded = inner.guards.enter(ino);
         if guarded.awaited {
             return None;
@@ -126,7 +160,7 @@ impl Coherence {
                     guarded.awaited = true;
                 }
             }
-            Event::Noticed(files.iter().map(|ino| (*ino, Leases::HANDLE)).collect())
+            Event::Noticed(files.iter().map(|ino| (*ino, GUARDED)).collect())
         });
     }
 
@@ -138,7 +172,7 @@ impl Coherence {
             for (ino, guarded) in &mut inner.guards.files {
                 let keeps_mount = guarded.guard.as_ref().is_some_and(|guard| guard.keeps_mount);
                 if keeps_mount && now.saturating_sub(guarded.since) >= MOUNT_KEPT {
-                    guarded.awaited = true;
+                    (guarded.awaited, guarded.spared) = (true, true);
                     asked.push((*ino, Leases::HANDLE));
                 }
             }
@@ -152,9 +186,13 @@ impl Coherence {
         holders.iter().any(|held| held.session == session && held.leases.contains(Leases::HANDLE))
     }
 
-    /// Whether some session may open and read the file without a message.
-    pub(in crate::rpc) fn is_handle_leased(&self, ino: InodeNo) -> bool {
-        self.inner.lock().grantor.is_held(ino, Leases::HANDLE)
+    /// What keeps the file guarded, if anything does: who writes it waits until all have returned that, the session
+    /// that it is done for, too.
+    pub(in crate::rpc) fn guarded_for(&self, ino: InodeNo) -> Option<Touch> {
+        let inner = self.inner.lock();
+        let held = [Leases::HANDLE, Leases::DATA_READ].into_iter();
+        let held = held.filter(|leases| inner.grantor.is_held(ino, *leases)).collect::<Leases>();
+        (!held.is_empty()).then_some((ino, held))
     }
 }
 
@@ -193,8 +231,9 @@ impl Guards {
 
     /// Takes out what is guarded for nobody.
     fn free(&mut self, ino: InodeNo, grantor: &Grantor) -> Option<Guard> {
-        let is_free = |guarded: &Guarded| guarded.answers == 0;
-        if !self.files.get(&ino).is_some_and(is_free) || grantor.is_held(ino, Leases::HANDLE) {
+        let guarded = self.files.get(&ino)?;
+        let needed = if guarded.spared { Leases::HANDLE } else { GUARDED };
+        if guarded.answers > 0 || grantor.is_held(ino, needed) {
             return None;
         }
         let freed = self.files.remove(&ino);

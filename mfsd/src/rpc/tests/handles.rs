@@ -1,10 +1,11 @@
 //! Opens that clients make by themselves, over real streams: granted, asked back, and then told.
 
-use mfs::types::op::{SetAttributes, Unlink};
+use mfs::types::op::{Read, SetAttributes, Unlink};
 use mfs::types::{Leases, SetAttr};
 use mfs::wire::{Recall, ReturnLease};
 
 use super::super::fake::{ROOT, UNWATCHED};
+use super::super::tree::Tree as _;
 use super::*;
 
 const BOTH: Leases = Leases::ATTRIBUTES.union(Leases::HANDLE);
@@ -178,4 +179,39 @@ async fn what_was_opened_unasked_and_cannot_be_told_in_time_is_let_open_by_its_p
     next.call(leased(open(FILE, 1))).await.expect_err("it has no lease");
     let told = Open { proof: opened.proof, ..leased(open(FILE, 2)) };
     next.call(told).await.expect("it was open");
+}
+
+/// Who reads them, without opening anything and without a message, must not go on either.
+#[tokio::test]
+async fn who_wants_to_write_beside_waits_until_nobody_keeps_pages() {
+    let (daemon, mut first, mut second) = world().await;
+    assert_eq!(leases(&mut second, open(FILE, 1)).await, BOTH);
+    let page = Read { open: id(1), offset: 0, size: 8, pages: true };
+    assert_eq!(leases(&mut second, page).await, Leases::DATA_READ);
+    let ino = daemon.tree.number_of(&file(FILE)).expect("it has one");
+    daemon.service.dispatch.coherence.writer_waits(&[ino]);
+    let recall = recalled(&mut first).await;
+    give_back(&first, recall);
+    first.settle().await;
+    let recall = recalled(&mut second).await;
+    assert_eq!(recall.files, [(ino, Leases::HANDLE | Leases::DATA_READ)]);
+    for leases in [Leases::HANDLE, Leases::DATA_READ] {
+        assert!(daemon.tree.is_guarded(FILE));
+        let lease = ReturnLease { recall: recall.id, files: vec![(ino, leases)] };
+        second.send(ClientMessage::Return(lease));
+        second.settle().await;
+    }
+    assert!(!daemon.tree.is_guarded(FILE));
+}
+
+/// Else the thread that makes it would wait for that in the kernel.
+#[tokio::test]
+async fn who_makes_a_file_that_is_there_waits_as_who_opens_it_to_write() {
+    let (daemon, mut first, mut second) = world().await;
+    let make = second.ask(create(FILE, 1));
+    let recall = recalled(&mut first).await;
+    assert!(daemon.tree.is_guarded(FILE));
+    give_back(&first, recall);
+    assert_eq!(second.reply().await.id, make.id);
+    assert!(!daemon.tree.is_guarded(FILE));
 }
