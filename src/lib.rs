@@ -16,6 +16,8 @@ pub mod config;
 
 pub mod membership;
 
+pub mod load;
+
 pub mod identity;
 
 pub mod lease;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mfs::membership::{Contact, MemberState};
 
-use super::seeds;
 use super::world::World;
+use super::{seeds, size};
 
 /// Kills a node of a cluster at rest and returns the seconds until the first and the last node saw it, and
 /// the bytes each node sent per second before.
@@ -70,9 +70,8 @@ fn a_death_is_seen_on_a_network_that_loses_a_twentieth() {
 /// As many nodes as `SIM_NODES` says; for the figures of docs/MEMBERSHIP.md.
 #[test]
 fn a_death_is_seen_by_any_number_of_nodes() {
-    let nodes = std::env::var("SIM_NODES").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
     for seed in seeds() {
-        kill_one(seed, nodes, 0.0);
+        kill_one(seed, size(), 0.0);
     }
 }
 

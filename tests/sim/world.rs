@@ -486,7 +486,7 @@ impl World {
                 self.deaths.remove(&(index, self.by_id[&id]));
             }
             Action::Beacon if self.beacons => self.beacon(index),
-            Action::Lost(_) | Action::Changed | Action::Beacon | Action::BeaconTo(_) => {}
+            _ => {}
         }
     }
 

@@ -200,6 +200,7 @@ impl Driver {
                 tracing::info!("node {} cannot be reached from here", self.name(node));
             }
             Action::Changed => self.publication.change(),
+            Action::Heard(_) => {}
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) const FRAME_ASK: u8 = 1;
 const FRAME_HERE: u8 = 2;
 /// First byte of the frame "your datagrams are of a past epoch; this one (4 bytes) is known of you".
 const FRAME_BEHIND: u8 = 3;
+/// First byte of the frame "so busy are the nodes".
+pub(super) const FRAME_LOAD: u8 = 4;
 
 impl Core {
     /// Takes a datagram.
@@ -71,6 +73,12 @@ impl Core {
             Some((&FRAME_BEHIND, epoch)) => {
                 if let Ok(epoch) = epoch.try_into() {
                     self.catch_up(u32::from_be_bytes(epoch));
+                }
+            }
+            // Who was never admitted by a list that is known here tells nothing of loads.
+            Some((&FRAME_LOAD, message)) => {
+                if self.roster.find(sender).is_some() {
+                    self.actions.push_back(Action::Heard(message.to_vec()));
                 }
             }
             _ => {

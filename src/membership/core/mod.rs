@@ -22,6 +22,7 @@ use std::time::Duration;
 use foca::{Foca, OwnedNotification, PostcardCodec};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::seq::IteratorRandom;
 
 use self::outbox::{Outbox, ROOM_KEPT};
 use self::picture::Picture;
@@ -103,6 +104,8 @@ pub enum Event {
     },
     /// What a connection says of a node.
     Contact(NodeId, Contact),
+    /// A message about loads (`crate::load`), for one node that is there, chosen at random.
+    Push(Vec<u8>),
     /// This node listens at these addresses now.
     Moved(Vec<SocketAddr>),
     /// This node says goodbye.
@@ -134,6 +137,8 @@ pub enum Action {
     ///
     /// Comes only when this node's clock and memory were set back; see [`super::Core`].
     RememberEpoch(u32),
+    /// A message about loads came from a member.
+    Heard(Vec<u8>),
     /// A node is there; for the log.
     Up(NodeId),
     /// A node is gone, as everybody sees it; for the log.
@@ -242,6 +247,7 @@ impl Core {
             Event::Learnt(members) => self.learn(&members),
             Event::ExchangeEnded { succeeded } => self.exchange_ended(succeeded),
             Event::Contact(node, contact) => self.take_contact(node, contact),
+            Event::Push(message) => self.push(&message),
             Event::Moved(addresses) => self.move_to(&addresses),
             Event::Leave => self.leave(),
         }
@@ -341,6 +347,15 @@ impl Core {
     fn report(&mut self, node: Tag, action: fn(NodeId) -> Action) {
         if let Some(node) = self.roster.find(node) {
             self.actions.push_back(action(node.id));
+        }
+    }
+
+    /// Sends a message about loads to a node that is there: each is as likely as any other.
+    fn push(&mut self, message: &[u8]) {
+        let there = self.detector.iter_members().choose(&mut self.random);
+        if let Some(chosen) = there.map(|update| *update.id()) {
+            let address = self.route(&chosen);
+            self.send(chosen.tag(), address, incoming::FRAME_LOAD, message);
         }
     }
 

@@ -137,3 +137,30 @@ fn a_node_that_hears_nobody_asks_its_seeds_in_turn_with_members() {
         assert!(of_members || *address == seeds[place / 2 % 2], "{asked:?}");
     }
 }
+
+/// What the node is told of loads, if it takes the datagram.
+fn told(core: &mut Core, from: u8, datagram: &[u8]) -> Vec<Vec<u8>> {
+    let event = Event::Datagram { from: address(from), bytes: datagram.to_vec() };
+    core.step(at(Duration::ZERO), event);
+    let mut told = vec![];
+    while let Some(action) = core.next_action() {
+        if let Action::Heard(message) = action {
+            told.push(message);
+        }
+    }
+    told
+}
+
+#[test]
+fn loads_are_told_to_one_who_is_there_and_heard_once() {
+    let [mut sender, mut receiver] = [core(2, 5), core(1, 9)];
+    sender.step(at(Duration::ZERO), Event::Push(b"nobody is there".to_vec()));
+    sent(&mut sender, 1);
+    sender.step(at(Duration::ZERO), Event::Learnt([seen(1, 9, MemberState::Alive)].into()));
+    sent(&mut sender, 1);
+    sender.step(at(Duration::ZERO), Event::Push(b"so busy".to_vec()));
+    let datagrams = sent(&mut sender, 1);
+    let [datagram] = datagrams.as_slice() else { panic!("{} datagrams", datagrams.len()) };
+    assert_eq!(told(&mut receiver, 2, datagram), [b"so busy"]);
+    assert_eq!(told(&mut receiver, 2, datagram), <[Vec<u8>; 0]>::default(), "it is a replay");
+}
