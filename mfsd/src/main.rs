@@ -6,6 +6,7 @@ mod connections;
 mod daemon;
 mod jobs;
 mod listener;
+mod load;
 mod local;
 mod node;
 mod peer;

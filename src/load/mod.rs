@@ -8,12 +8,16 @@
 //! Not here: how a node's load is measured and how messages travel (`mfsd`), and what is decided by it
 //! (`jobs`).
 
+mod cluster;
 mod idle;
 mod message;
 mod record;
 mod window;
+mod wishes;
 
+pub use cluster::{ClusterLoad, NodeLoad};
 pub use idle::{Idleness, Lending};
 pub use message::{Heard, MAX_MESSAGE, RECORDS_IN_MESSAGE, decode, encode};
 pub use record::{Load, LoadRecord, Mebibytes, NodeFlags, Pressure, Speed, Stamp};
 pub use window::{FRESH, Known, MOST_RECORDS, TOO_OLD, Window};
+pub use wishes::{Wish, Wishes};

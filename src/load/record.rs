@@ -31,10 +31,12 @@ pub struct Stamp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Load {
     /// Processors that it may use, thousandths: a quota counts. Never 0 in a record that was heard.
+    #[serde(rename = "processors_milli")]
     pub processors: u32,
     /// How fast one of them is.
     pub speed: Speed,
     /// Processes that run or wait for a processor, mean of the last moments, thousandths.
+    #[serde(rename = "running_milli")]
     pub running: u32,
     /// Its memory.
     pub memory_total: Mebibytes,
@@ -72,8 +74,7 @@ pub struct Pressure {
 pub struct Speed(u32);
 
 /// An amount of memory, in units of 1,048,576 bytes: fine enough to decide by, and short in a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Mebibytes(pub u32);
 
 bitflags! {
@@ -136,6 +137,13 @@ impl Mebibytes {
     /// In bytes.
     pub const fn bytes(self) -> u64 {
         (self.0 as u64) << 20
+    }
+}
+
+impl Serialize for Mebibytes {
+    /// In bytes, as programs want it.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.bytes())
     }
 }
 

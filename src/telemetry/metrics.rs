@@ -153,6 +153,18 @@ metrics! {
     /// Jobs that run on this node.
     JOBS_HOSTED: Gauge = "mfs_jobs_hosted",
         Gauge, Count, Experimental, Daemon;
+    /// Jobs that run on this node and have another for their home.
+    JOBS_GUESTS: Gauge = "mfs_jobs_guests",
+        Gauge, Count, Experimental, Daemon;
+    /// Processors that the jobs on this node take, thousandths.
+    JOBS_CPU: Gauge = "mfs_jobs_cpu_thousandths",
+        Gauge, Count, Experimental, Daemon;
+    /// Memory of the processes of all jobs on this node; what they share counts several times.
+    JOBS_RESIDENT: Gauge = "mfs_jobs_resident_bytes",
+        Gauge, Bytes, Experimental, Daemon;
+    /// Jobs of other nodes that this one did not take, because it is blocked.
+    JOBS_REFUSED: Counter = "mfs_jobs_refused_total",
+        Counter, Count, Experimental, Daemon;
     /// Leases granted with answers, counted by file.
     SERVER_LEASES_GRANTED: Counter = "mfs_server_leases_granted_total",
         Counter, Count, Experimental, Daemon;
@@ -231,6 +243,27 @@ metrics! {
     /// Bytes of gossip received, whether taken or dropped.
     GOSSIP_RECEIVED_BYTES: Counter = "mfs_gossip_received_bytes_total",
         Counter, Bytes, Stable, Daemon;
+    /// Processes that run or wait for a processor on this node, thousandths, as it tells the others.
+    LOAD_RUNNING: Gauge = "mfs_load_running_thousandths",
+        Gauge, Count, Experimental, Daemon;
+    /// Processors that this node may use, thousandths.
+    LOAD_PROCESSORS: Gauge = "mfs_load_processors_thousandths",
+        Gauge, Count, Experimental, Daemon;
+    /// How fast a processor of this node is taken for; the yardstick has 10,000.
+    LOAD_SPEED: Gauge = "mfs_load_speed",
+        Gauge, Count, Experimental, Daemon;
+    /// Other nodes whose load this one holds.
+    LOAD_RECORDS: Gauge = "mfs_load_records",
+        Gauge, Count, Experimental, Daemon;
+    /// Messages about loads sent, one each second.
+    LOAD_MESSAGES_SENT: Counter = "mfs_load_messages_sent_total",
+        Counter, Count, Experimental, Daemon;
+    /// Messages about loads that came and were taken.
+    LOAD_MESSAGES_RECEIVED: Counter = "mfs_load_messages_received_total",
+        Counter, Count, Experimental, Daemon;
+    /// Messages about loads that came and made no sense.
+    LOAD_MESSAGES_REFUSED: Counter = "mfs_load_messages_refused_total",
+        Counter, Count, Experimental, Daemon;
     /// Beacons sent on the local networks.
     BEACONS_SENT: Counter = "mfs_beacons_sent_total",
         Counter, Count, Stable, Daemon;

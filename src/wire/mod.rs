@@ -10,6 +10,7 @@ mod field;
 mod greeting;
 pub mod job;
 mod lease;
+pub mod load;
 mod message;
 pub mod moving;
 mod operation;

@@ -117,7 +117,7 @@ fn the_node_with_room_is_chosen() {
     let cluster = Setup::nodes(3).up();
     let n1 = cluster.node(1);
     // More at once than the processors of one node can take.
-    let line = "for n in 1 2 3 4 5 6 7 8 9; do mfs run -- sleep 1000 & done; wait";
+    let line = "for n in 1 2 3 4 5 6 7 8 9; do mfs run -- sh -c 'while :; do :; done' & done; wait";
     let mut many = n1.command("sh").args(["-c", line]).spawn().expect("it starts");
     eventually("all run", LONG, || jobs(n1).iter().filter(|job| job["pid"] != 0).count() == 9);
     let nodes: std::collections::BTreeSet<_> =

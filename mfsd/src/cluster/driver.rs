@@ -71,6 +71,8 @@ pub(super) struct Driver {
     pub(super) commands: mpsc::WeakUnboundedSender<Command>,
     pub(super) publication: Publication,
     pub(super) memory: Memory,
+    /// To whom messages about loads go.
+    pub(super) heard: mpsc::Sender<Vec<u8>>,
     pub(super) began: Instant,
 }
 
@@ -200,7 +202,8 @@ impl Driver {
                 tracing::info!("node {} cannot be reached from here", self.name(node));
             }
             Action::Changed => self.publication.change(),
-            Action::Heard(_) => {}
+            // What is not taken in time is old: the next message has newer.
+            Action::Heard(message) => drop(self.heard.try_send(message)),
         }
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct MembershipSettings {
     pub(crate) beacon: bool,
     /// Version of this node's software.
     pub(crate) version: String,
+    /// To whom messages about loads go.
+    pub(crate) heard: mpsc::Sender<Vec<u8>>,
 }
 
 /// The running membership of this node. Cheap to clone; it stops when the last clone is dropped.
@@ -116,6 +118,7 @@ impl Membership {
             commands: commands.downgrade(),
             publication,
             memory,
+            heard: settings.heard,
             began,
         };
         let seeds = settings.seeds;
@@ -148,6 +151,11 @@ impl Membership {
     /// Takes what a connection says of a node.
     pub(crate) fn report(&self, node: NodeId, contact: Contact) {
         self.tell(Command::Event(Event::Contact(node, contact)));
+    }
+
+    /// Sends a message about loads to a node that is there, chosen at random.
+    pub(crate) fn push(&self, message: Vec<u8>) {
+        self.tell(Command::Event(Event::Push(message)));
     }
 
     /// Says goodbye to the others; returns when that is sent.
@@ -241,6 +249,7 @@ mod tests {
             interface: None,
             beacon: false,
             version: "0.1.0".to_owned(),
+            heard: mpsc::channel(1).0,
         };
         Membership::start(settings, Arc::new(NoExchange))
     }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use mfs::clock;
 use mfs::config::accounts::Accounts;
 use mfs::identity::ClusterKeys;
+use mfs::load::Wish;
 use mfs::telemetry::Snapshot;
 use mfs::telemetry::instruments::Keeper;
 use mfs::types::{Caller, Errno, FileName, NodeNumber};
@@ -76,6 +77,13 @@ pub(crate) async fn holdings(
 /// The locks at this node.
 pub(crate) async fn locks(node: &Node, caller: Caller, trusted: bool) -> v1::LocksReply {
     node.files.locks(caller, trusted, names(node)).await
+}
+
+/// Changes how this node lends itself.
+pub(crate) async fn lend(node: &Node, request: v1::LendRequest) -> Result<v1::LendReply, Status> {
+    let wish = Wish::try_from(request).map_err(malformed)?;
+    let speed = node.loads.wish(&node.store, wish).await.map_err(internal)?;
+    Ok(v1::LendReply { speed: speed.units() })
 }
 
 fn names(node: &Node) -> Names {
@@ -266,6 +274,20 @@ impl Cluster for Members {
         let path = path.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let asker = caller(asker)?;
         holdings(&self.node, asker, trusted, path).await.map(Response::new)
+    }
+
+    async fn lend(
+        &self,
+        request: Request<v1::LendRequest>,
+    ) -> Result<Response<v1::LendReply>, Status> {
+        let peer = peer_of(&request)?;
+        if !self.node.trusts_root_of(&peer) {
+            return Err(Status::permission_denied(
+                "root of another node is nobody here: run the command on the node itself, or trust that \
+                 node's root there ([peer.NAME] trust_root = true in mfsd.toml)",
+            ));
+        }
+        lend(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn locks(

@@ -28,8 +28,7 @@ const ROOT: u32 = 0;
 pub(super) fn expel(node: Arc<Node>) -> Moved {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let own = node.credentials().identity().name().clone();
-        for (home, number) in node.jobs.guests(&own) {
+        for (home, number) in node.jobs.guests() {
             let moved = ask(&node, &home, number).await;
             let id = JobId { home, number };
             if sender.send(Ok(said(&id, moved))).await.is_err() {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mfs::jobs::placement::{self, Candidate};
-use mfs::membership::{Member, MemberState};
-use mfs::types::Caller;
+use mfs::load::Speed;
+use mfs::membership::{Member, MemberState, Tag, View};
+use mfs::types::{Caller, NodeName};
 use mfs::wire::job::{StartJob, job_failed};
 use mfs_proto::v1;
 use mfs_proto::v1::job_input::Kind as Input;
@@ -85,10 +86,28 @@ pub(super) async fn choose(node: &Arc<Node>, wanted: &str) -> Result<Member, Sta
     let view = node.view();
     if !wanted.is_empty() {
         let member = view.members().iter().find(|member| member.name.as_str() == wanted);
-        return member.cloned().ok_or_else(|| {
+        let member = member.ok_or_else(|| {
             Status::not_found(format!("there is no node {wanted:?}: `mfs nodes` shows them"))
-        });
+        })?;
+        node.jobs.placed(member.id);
+        return Ok(member.clone());
     }
+    let by_name = |name: &NodeName| view.by_name(name).cloned();
+    let cluster = node.loads.snapshot().cluster;
+    let alone = cluster.fresh().all(|known| known.id == view.me());
+    // Where nothing is known of any other, this daemon began a moment ago, or it is the only one.
+    let candidates =
+        if alone { ask_all(node, &view).await } else { placement::candidates(&cluster) };
+    let best = node.jobs.place(candidates).and_then(|name| by_name(&name));
+    best.ok_or_else(|| {
+        Status::unavailable(
+            "no node takes this job: none answers, or all are blocked (`mfs nodes` shows it)",
+        )
+    })
+}
+
+/// How busy each node says that it is, of those that answer.
+async fn ask_all(node: &Arc<Node>, view: &View) -> Vec<Candidate> {
     let mut asked = JoinSet::new();
     let alive = view.members().iter().filter(|member| member.state == MemberState::Alive);
     for member in alive.cloned() {
@@ -96,25 +115,24 @@ pub(super) async fn choose(node: &Arc<Node>, wanted: &str) -> Result<Member, Sta
         asked.spawn(async move {
             let asking = async {
                 if is_home {
-                    return Some(load::now(node.jobs.hosted()));
+                    return Some(load::now(&node));
                 }
                 let mut client = client(&node, &member).await.ok()?;
                 Some(client.load(v1::LoadRequest {}).await.ok()?.into_inner())
             };
             let load = tokio::time::timeout(LOAD_PATIENCE, asking).await.ok()??;
-            let candidate = Candidate {
-                node: member.name.clone(),
+            Some(Candidate {
+                tag: Tag::of(member.id),
+                age: Duration::ZERO,
+                node: member.name,
                 is_home,
+                is_blocked: load.blocked,
                 processors: load.processors_milli,
+                speed: Speed::new(load.speed).unwrap_or(Speed::YARDSTICK),
                 running: load.running_milli,
                 memory_free: load.memory_free,
-            };
-            Some((member, candidate))
+            })
         });
     }
-    let known: Vec<_> = asked.join_all().await.into_iter().flatten().collect();
-    let candidates: Vec<_> = known.iter().map(|(_, candidate)| candidate.clone()).collect();
-    let best = placement::best(&candidates).map(|best| best.node.clone());
-    let member = known.into_iter().find(|(member, _)| Some(&member.name) == best.as_ref());
-    member.map(|(member, _)| member).ok_or_else(|| Status::unavailable("no node answers"))
+    asked.join_all().await.into_iter().flatten().collect()
 }

@@ -64,7 +64,7 @@ pub(super) enum Coming {
 /// A job on this node.
 struct Guest {
     jobs: Arc<Jobs>,
-    _hosting: Hosting,
+    hosting: Hosting,
     outputs: Sender<Output>,
     init: Init,
     /// Input that the job has not taken.
@@ -127,7 +127,8 @@ impl Guest {
         outputs: &Sender<Output>,
     ) -> anyhow::Result<Self> {
         let (jobs, scratch) = (Arc::clone(&node.jobs), node.jobs.scratch.clone());
-        let _hosting = jobs.host(job.home.clone(), job.number);
+        let is_guest = job.home != *node.credentials().identity().name();
+        let hosting = jobs.host(job.home.clone(), job.number, is_guest);
         let user = job.caller.clone();
         let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
         let (task, stage) = match coming {
@@ -150,7 +151,7 @@ impl Guest {
         let init = Init::start(&task)?;
         let (outputs, pending) = (outputs.clone(), BytesMut::new());
         let input_has_ended = false;
-        Ok(Self { jobs, _hosting, outputs, init, pending, input_has_ended, first: 0, user, stage })
+        Ok(Self { jobs, hosting, outputs, init, pending, input_has_ended, first: 0, user, stage })
     }
 
     /// Until it has ended.
@@ -203,6 +204,7 @@ impl Guest {
         match heard {
             Some(Heard::Notice(Notice::First(first))) => {
                 self.first = first;
+                self.hosting.has_pid(first);
                 if let Stage::Held { unread, .. } = &self.stage {
                     self.pending.extend_from_slice(unread);
                     self.started().await?;

@@ -35,10 +35,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use mfs::clock;
 use mfs::jobs::JobId;
-use mfs::membership::Member;
+use mfs::jobs::placement::{Candidate, Placed};
+use mfs::membership::{Member, Tag};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
-use mfs::types::{Caller, NodeName};
+use mfs::types::{Caller, NodeId, NodeName};
 use mfs_proto::v1;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -72,9 +73,9 @@ pub(crate) struct Jobs {
 struct Inner {
     last: u64,
     own: BTreeMap<u64, OwnJob>,
-    /// So many have been here.
-    guests: u64,
-    hosted: BTreeSet<Guest>,
+    last_hosted: u64,
+    hosted: BTreeMap<u64, HostedJob>,
+    placed: Placed,
 }
 
 /// A job that was started here and runs.
@@ -117,6 +118,18 @@ enum Denied {
     AnothersJob,
 }
 
+/// A job that runs here.
+#[derive(Debug, Clone)]
+struct HostedJob {
+    home: NodeName,
+    /// Its number there.
+    at_home: u64,
+    /// Its home is another node.
+    guest: bool,
+    /// Its first process; 0 until it is known.
+    pid: u32,
+}
+
 /// A job of this node, as long as it runs.
 #[derive(Debug)]
 #[must_use = "the job is not known any more when this is dropped"]
@@ -130,12 +143,8 @@ struct Running {
 #[must_use = "the job does not count any more when this is dropped"]
 struct Hosting {
     jobs: Arc<Jobs>,
-    guest: Guest,
+    number: u64,
 }
-
-/// A job that a node runs: its home, its number there, and one more, since a job that comes back may meet itself
-/// going.
-type Guest = (NodeName, u64, u64);
 
 // === impl Jobs ===
 
@@ -164,6 +173,18 @@ impl Jobs {
         self.criu.get_or_try_init(|| Criu::find(&self.state_dir)).await
     }
 
+    /// Chooses the best of these for a job of this node, which counts there from now on. `None`: there is none.
+    fn place(&self, candidates: Vec<Candidate>) -> Option<NodeName> {
+        // Chosen and noted as one step: of two jobs that come at once the second counts the first.
+        let best = self.inner.lock().placed.place(candidates, clock::since_boot());
+        best.map(|best| best.node)
+    }
+
+    /// A job of this node goes to that one, without a choice by [`Self::place`].
+    fn placed(&self, node: NodeId) {
+        self.inner.lock().placed.note(Tag::of(node), clock::since_boot());
+    }
+
     /// A job of this node begins, on that node.
     fn begin(
         self: &Arc<Self>,
@@ -181,28 +202,35 @@ impl Jobs {
         (Running { jobs: Arc::clone(self), number }, received)
     }
 
-    /// A job begins here.
-    fn host(self: &Arc<Self>, home: NodeName, number: u64) -> Hosting {
+    /// A job of that home, with its number there, begins here; a guest if that is another node.
+    fn host(self: &Arc<Self>, home: NodeName, at_home: u64, guest: bool) -> Hosting {
         let mut inner = self.inner.lock();
-        inner.guests += 1;
-        let guest = (home, number, inner.guests);
-        inner.hosted.insert(guest.clone());
-        m::JOBS_HOSTED.set(i64::try_from(inner.hosted.len()).unwrap_or(i64::MAX));
-        Hosting { jobs: Arc::clone(self), guest }
+        inner.last_hosted += 1;
+        let number = inner.last_hosted;
+        inner.hosted.insert(number, HostedJob { home, at_home, guest, pid: 0 });
+        count(&inner);
+        Hosting { jobs: Arc::clone(self), number }
     }
 
-    /// How many run here.
-    fn hosted(&self) -> u32 {
-        u32::try_from(self.inner.lock().hosted.len()).unwrap_or(u32::MAX)
+    /// How many run here, and how many of them are guests.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.hosted.len(), inner.hosted.values().filter(|job| job.guest).count())
+    }
+
+    /// The first processes of those that run here, and which of them are guests.
+    pub(crate) fn hosted_pids(&self) -> Vec<(u32, bool)> {
+        let inner = self.inner.lock();
+        let known = inner.hosted.values().filter(|job| job.pid != 0);
+        known.map(|job| (job.pid, job.guest)).collect()
     }
 
     /// The jobs of others that run here, each with its home and its number there.
-    fn guests(&self, own: &NodeName) -> Vec<(NodeName, u64)> {
+    fn guests(&self) -> BTreeSet<(NodeName, u64)> {
         let inner = self.inner.lock();
-        let others = inner.hosted.iter().filter(|(home, ..)| home != own);
-        let mut guests: Vec<_> = others.map(|(home, number, _)| (home.clone(), *number)).collect();
-        guests.dedup();
-        guests
+        let guests = inner.hosted.values().filter(|job| job.guest);
+        // One that comes back may meet itself going.
+        guests.map(|job| (job.home.clone(), job.at_home)).collect()
     }
 
     /// The jobs of this node that run elsewhere, as far as that user may move them.
@@ -283,10 +311,26 @@ impl Drop for Running {
     }
 }
 
+fn count(inner: &Inner) {
+    let guests = inner.hosted.values().filter(|job| job.guest).count();
+    m::JOBS_HOSTED.set(i64::try_from(inner.hosted.len()).unwrap_or(i64::MAX));
+    m::JOBS_GUESTS.set(i64::try_from(guests).unwrap_or(i64::MAX));
+}
+
+// === impl Hosting ===
+
+impl Hosting {
+    fn has_pid(&self, pid: u32) {
+        if let Some(job) = self.jobs.inner.lock().hosted.get_mut(&self.number) {
+            job.pid = pid;
+        }
+    }
+}
+
 impl Drop for Hosting {
     fn drop(&mut self) {
         let mut inner = self.jobs.inner.lock();
-        inner.hosted.remove(&self.guest);
-        m::JOBS_HOSTED.set(i64::try_from(inner.hosted.len()).unwrap_or(i64::MAX));
+        inner.hosted.remove(&self.number);
+        count(&inner);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mfs::jobs::{ImagesToken, JobId};
 use mfs::membership::MemberState;
+use mfs::telemetry::metrics as m;
 use mfs::types::Caller;
 use mfs::wire::job::StartJob;
 use mfs::wire::moving::RestoreJob;
@@ -202,6 +203,14 @@ impl PeerJobs {
         }
         Ok(caller)
     }
+
+    /// A blocked node runs no job of another.
+    fn refuse_if_blocked(&self) -> Result<(), Status> {
+        let Some(reason) = self.0.loads.refuses_guests() else { return Ok(()) };
+        m::JOBS_REFUSED.add_one();
+        let credentials = self.0.credentials();
+        Err(Status::failed_precondition(format!("node {} {reason}", credentials.identity().name())))
+    }
 }
 
 fn peer_of<T>(request: &Request<T>) -> Result<Peer, Status> {
@@ -236,6 +245,7 @@ impl JobsService for PeerJobs {
         };
         let program = start.program.checked().map_err(|error| invalid(error.to_string()))?;
         let caller = self.vouch(&peer, start.caller)?;
+        self.refuse_if_blocked()?;
         let view = self.0.view();
         let home = view.by_id(peer.node).map(|member| member.name.clone()).ok_or_else(|| {
             Status::unavailable("this node does not know yet where the job comes from: try again")
@@ -250,7 +260,7 @@ impl JobsService for PeerJobs {
     }
 
     async fn load(&self, _: Request<v1::LoadRequest>) -> Result<Response<v1::LoadReply>, Status> {
-        Ok(Response::new(load::now(self.0.jobs.hosted())))
+        Ok(Response::new(load::now(&self.0)))
     }
 
     async fn own_jobs(

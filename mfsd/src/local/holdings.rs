@@ -1,4 +1,4 @@
-//! `mfs why` and `mfs locks`: asks this node's file service, or another node's mfsd.
+//! What is asked of this node or, by way of its mfsd, of another: `mfs why`, `mfs locks`, how it lends itself.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -57,6 +57,20 @@ pub(super) async fn locks(
     let request = v1::LocksRequest { caller: Some(caller.into()) };
     let mut client = dial::member(node, &member).await.map_err(unreachable)?;
     client.locks(request).await.map_err(|status| older(&member, status))
+}
+
+/// Changes how a node lends itself.
+pub(super) async fn lend(
+    node: &Arc<Node>,
+    request: v1::LendNodeRequest,
+) -> Result<Response<v1::LendReply>, Status> {
+    let v1::LendNodeRequest { node: wanted, lend } = request;
+    let lend = lend.ok_or_else(|| Status::invalid_argument("field `lend` must be set"))?;
+    let Some(member) = member(node, &wanted)? else {
+        return services::lend(node, lend).await.map(Response::new);
+    };
+    let mut client = dial::member(node, &member).await.map_err(unreachable)?;
+    client.lend(lend).await.map_err(|status| older(&member, status))
 }
 
 /// The names on the way to a file; of a path that is `plain`, from the root of this node's tree on.

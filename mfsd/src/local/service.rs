@@ -109,6 +109,7 @@ impl Local for LocalService {
             me: wire::node_id_bytes(view.me()),
             members: view.members().iter().map(Into::into).collect(),
             authorities: authorities.map(|id| wire::node_id_bytes(*id)).collect(),
+            loads: node.loads.snapshot().cluster.nodes().iter().map(Into::into).collect(),
         }))
     }
 
@@ -245,6 +246,14 @@ impl Local for LocalService {
         let removing = tokio::spawn(async move { removal::remove(&node, &wanted).await });
         let (name, unreached) = removing.await.map_err(internal)??;
         Ok(Response::new(v1::RemoveNodeReply { name: name.to_string(), unreached }))
+    }
+
+    async fn lend_node(
+        &self,
+        request: Request<v1::LendNodeRequest>,
+    ) -> Result<Response<v1::LendReply>, Status> {
+        require_root(&request)?;
+        holdings::lend(&self.node()?, request.into_inner()).await
     }
 
     async fn renew_certificate(

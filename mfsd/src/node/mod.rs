@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use mfs::config::{Config, Transport};
 use mfs::identity::{ClusterKeys, ClusterSettings, Credentials, Enrolment, Store};
-use mfs::membership::{Contact, Member, View};
+use mfs::membership::{Contact, Member, Tag, View};
 use mfs::net::interfaces;
 use mfs::net::local::MountExport;
 use mfs::types::{KernelFeature, NodeId};
@@ -30,6 +30,7 @@ use crate::cluster::renewal;
 use crate::connections::Connections;
 use crate::daemon::Daemon;
 use crate::jobs::Jobs;
+use crate::load::{self, Loads};
 use crate::peer::{Origin, Peer};
 use crate::rpc::{ExportTree, FilesService, Instance};
 
@@ -60,6 +61,8 @@ pub(crate) struct Node {
     pub(crate) files: Files,
     /// Jobs that were started here, or run here.
     pub(crate) jobs: Arc<Jobs>,
+    /// How busy the nodes are, and what is wanted of this one.
+    pub(crate) loads: Arc<Loads>,
     /// What this machine's kernel does not have, and so is off.
     pub(crate) without: Vec<KernelFeature>,
     export: MountExport,
@@ -142,6 +145,7 @@ impl Node {
                 node.clone(),
             ),
             jobs: Jobs::new(runtime.join(JOBS), daemon.store.state_dir().to_owned()),
+            loads: Loads::new(Tag::of(me), &daemon.store),
             without,
             config,
             store: daemon.store.clone(),
@@ -158,7 +162,9 @@ impl Node {
             alone: watch::Sender::new(View::new(me, [])).subscribe(),
             registering: Mutex::new(()),
         });
-        node.begin_membership(members)?;
+        let (teller, heard) = load::channel();
+        node.begin_membership(members, teller)?;
+        Loads::begin(&node, heard);
         node.serve(listeners);
         renewal::spawn(&node);
         node.retire_old_key();
@@ -222,6 +228,13 @@ impl Node {
     pub(crate) fn report(&self, node: NodeId, contact: Contact) {
         if let Some(membership) = self.membership.get() {
             membership.report(node, contact);
+        }
+    }
+
+    /// Sends a message about loads to a random node.
+    pub(crate) fn push(&self, message: Vec<u8>) {
+        if let Some(membership) = self.membership.get() {
+            membership.push(message);
         }
     }
 

@@ -15,6 +15,7 @@ use mfs_proto::v1::cluster_server::ClusterServer;
 use mfs_proto::v1::enrol_server::EnrolServer;
 use mfs_proto::v1::jobs_server::JobsServer;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tracing::error;
@@ -118,8 +119,12 @@ pub(super) fn files(
 }
 
 impl Node {
-    /// Begins gossip, with the members that a joiner was told of.
-    pub(super) fn begin_membership(self: &Arc<Self>, members: Vec<Member>) -> anyhow::Result<()> {
+    /// Begins gossip, with the members that a joiner was told of; messages about loads go to `heard`.
+    pub(super) fn begin_membership(
+        self: &Arc<Self>,
+        members: Vec<Member>,
+        heard: mpsc::Sender<Vec<u8>>,
+    ) -> anyhow::Result<()> {
         let credentials = self.credentials();
         let identity = credentials.identity();
         let trust = identity.trust();
@@ -136,6 +141,7 @@ impl Node {
             interface: config.interface.clone(),
             beacon: config.beacon,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            heard,
         };
         let port = config.listen.first().map_or(0, std::net::SocketAddr::port);
         let exchanger = Arc::new(Exchanger::new(Arc::downgrade(self)));
