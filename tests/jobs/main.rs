@@ -1,6 +1,7 @@
 //! Programs that `mfs run` starts: they run elsewhere and see, say and end what they would here.
 
 mod moving;
+mod lend;
 mod place;
 mod terminal;
 mod view;

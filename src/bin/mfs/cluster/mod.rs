@@ -4,6 +4,7 @@
 mod daemon;
 mod init;
 mod join;
+mod lend;
 mod locks;
 mod node;
 mod nodes;
@@ -40,8 +41,16 @@ pub(crate) enum Command {
     Locks(locks::Args),
     /// Join tokens: make, list, revoke
     Token(token::Args),
-    /// Remove a node, renew this one's certificate
+    /// Set how a node is used, remove a node, renew this one's certificate
     Node(node::NodeArgs),
+    /// Run no jobs of other nodes on a node, or only while it is idle
+    Block(lend::BlockArgs),
+    /// Run jobs of other nodes on a node again
+    Unblock(lend::UnblockArgs),
+    /// Move no jobs away from a node by itself
+    Stay(lend::StayArgs),
+    /// Let jobs be moved away from a node again
+    Nostay(lend::NostayArgs),
     /// Leave the cluster: this machine is a node no longer
     Leave(node::LeaveArgs),
 }
@@ -70,6 +79,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Locks(args) => block_on(locks::run(args)),
         Command::Token(args) => block_on(token::run(args)),
         Command::Node(args) => block_on(node::run_node(args)),
+        Command::Block(args) => block_on(lend::block(args)),
+        Command::Unblock(args) => block_on(lend::unblock(args)),
+        Command::Stay(args) => block_on(lend::stay(args)),
+        Command::Nostay(args) => block_on(lend::nostay(args)),
         Command::Leave(args) => block_on(node::run_leave(args)),
     }
 }

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use mfs::clock;
+use mfs::load::{Speed, Wish};
 use mfs_proto::v1;
 
-use super::{Daemon, refused, span, warn};
+use super::{Daemon, lend, refused, span, warn};
 use crate::out::{print, print_json};
 
 /// Arguments of `mfs node`.
@@ -20,10 +21,27 @@ pub(crate) struct NodeArgs {
 
 #[derive(Debug, Subcommand)]
 enum NodeCommand {
+    /// Set how fast a node is taken for, or whether it tells its load
+    Set(Set),
     /// Remove a node for good: its certificate is refused everywhere from now on
     Remove(Remove),
     /// Renew this node's certificate now; mfsd does so by itself when half of its time is over
     Renew(Renew),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Settings:\n  speed=N      how fast a processor of it is; the yardstick has 10000\n  speed=auto   measure it, now and at each start\n  quiet=yes    tell no other node how busy it is: they send it no jobs\n  quiet=no     tell them\n\nExamples:\n  mfs node set n2 speed=15000\n  mfs node set n2 speed=auto\n  mfs node set n1 quiet=yes"
+)]
+struct Set {
+    /// Its name; another one than this must trust root of this node
+    #[arg(value_name = "NODE")]
+    node: String,
+    /// What to set, see below
+    #[arg(value_name = "SETTING", required = true, value_parser = lend::setting)]
+    settings: Vec<Wish>,
+    #[command(flatten)]
+    daemon: Daemon,
 }
 
 #[derive(Debug, clap::Args)]
@@ -62,9 +80,29 @@ pub(crate) struct LeaveArgs {
 /// Runs `mfs node`.
 pub(super) async fn run_node(args: NodeArgs) -> anyhow::Result<ExitCode> {
     match args.command {
+        NodeCommand::Set(args) => set(args).await,
         NodeCommand::Remove(args) => remove(args).await,
         NodeCommand::Renew(args) => renew(args).await,
     }
+}
+
+async fn set(args: Set) -> anyhow::Result<ExitCode> {
+    for wish in args.settings {
+        let speed = lend::tell(&args.daemon, &args.node, wish).await?;
+        let (node, speed) = (&args.node, f64::from(speed));
+        match wish {
+            Wish::Speed(how) => {
+                let measured = if how.is_none() { "measured with" } else { "taken for" };
+                let yardsticks = speed / f64::from(Speed::YARDSTICK.units());
+                print(&format!(
+                    "A processor of {node} is {measured} speed {speed}: {yardsticks:.2} of the yardstick.\n"
+                ))?
+            }
+            Wish::Quiet(true) => print(&format!("{node} tells no other node how busy it is.\n"))?,
+            _ => print(&format!("{node} tells the others how busy it is.\n"))?,
+        };
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn remove(args: Remove) -> anyhow::Result<ExitCode> {

@@ -7,6 +7,7 @@ use anyhow::Context;
 use comfy_table::{ContentArrangement, Table, presets};
 use mfs::clock;
 use mfs::membership::{Member, MemberState};
+use mfs::wire::load::ToldLoad;
 use mfs_proto::v1;
 use mfs_proto::v1::local_client::LocalClient as Stub;
 use serde::Serialize;
@@ -17,7 +18,9 @@ use crate::out::{print, print_json};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mfs nodes\n  mfs nodes --json\n  mfs nodes --check-users")]
+#[command(
+    after_help = "LOAD: processes that run or wait for a processor, of the processors there are; - if the node was not heard lately.\nSPEED: of one processor; the yardstick has 10000. FREE: memory for new processes.\nFLAGS: blocked, when-idle, guests-go (mfs block), stay (mfs stay), quiet (mfs node set).\n\nExamples:\n  mfs nodes\n  mfs nodes --json\n  mfs nodes --check-users"
+)]
 pub(crate) struct Args {
     /// More: ids, versions, who holds the authority, what this machine's kernel does not have
     #[arg(short, long)]
@@ -41,7 +44,11 @@ struct Row {
     me: bool,
     /// Holds the authority's key.
     authority: bool,
+    /// How busy it is; absent if it was not heard lately.
+    load: Option<ToldLoad>,
 }
+
+const FOREIGN: &str = "mfsd's answer is not understood; are mfs and mfsd of one version?";
 
 /// A table that fits the terminal, without lines.
 pub(crate) fn table(header: &[&str]) -> Table {
@@ -58,16 +65,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return check_users(&mut mfsd, args.json).await;
     }
     let reply = mfsd.nodes(v1::NodesRequest {}).await.map_err(refused)?.into_inner();
+    let loads: Result<Vec<ToldLoad>, _> = reply.loads.into_iter().map(TryFrom::try_from).collect();
+    let loads = loads.context(FOREIGN)?;
     let rows = reply
         .members
         .into_iter()
         .map(|member| {
             let me = member.id == reply.me;
             let authority = reply.authorities.contains(&member.id);
-            Ok(Row { member: Member::try_from(member)?, me, authority })
+            let member = Member::try_from(member)?;
+            let load = loads.iter().find(|load| load.id == member.id).copied();
+            Ok(Row { member, me, authority, load })
         })
         .collect::<Result<Vec<_>, mfs::wire::Malformed>>()
-        .context("mfsd's answer is not understood; are mfs and mfsd of one version?")?;
+        .context(FOREIGN)?;
     let without = if args.verbose {
         mfsd.status(v1::StatusRequest {}).await.map_err(refused)?.into_inner().without
     } else {
@@ -116,9 +127,12 @@ fn apart(rows: &[Row]) -> Vec<String> {
 }
 
 fn short(rows: &[Row]) -> Table {
-    let mut table = table(&["NODE", "NUMBER", "STATE", "SINCE", "ADDRESS"]);
+    let mut table =
+        table(&["NODE", "NUMBER", "STATE", "SINCE", "LOAD", "SPEED", "FREE", "ADDRESS", "FLAGS"]);
     for row in rows {
-        table.add_row(cells(row));
+        let [name, number, state, since, address] = cells(row);
+        let [load, speed, free, flags] = load_cells(row);
+        table.add_row([name, number, state, since, load, speed, free, address, flags]);
     }
     table
 }
@@ -142,6 +156,20 @@ fn long(rows: &[Row]) -> Table {
         ]);
     }
     table
+}
+
+/// Running processes of processors, speed, free memory, flags.
+fn load_cells(row: &Row) -> [String; 4] {
+    let Some(ToldLoad { load, .. }) = row.load else { return ["-"; 4].map(str::to_owned) };
+    let whole = |milli: u32| f64::from(milli) / 1_000.0;
+    let words: Vec<_> = load.flags.words().collect();
+    let flags = if words.is_empty() { "-".to_owned() } else { words.join(",") };
+    [
+        format!("{:.1} of {}", whole(load.running), whole(load.processors)),
+        load.speed.to_string(),
+        format!("{:.1} GiB", load.memory_free.bytes() as f64 / f64::from(1 << 30)),
+        flags,
+    ]
 }
 
 fn cells(row: &Row) -> [String; 5] {

@@ -64,9 +64,14 @@ pub(super) fn create(
     Ok(())
 }
 
+/// The group of a node.
+pub(super) fn group(lab: &Home, node: LabNode) -> anyhow::Result<PathBuf> {
+    Ok(find()?.of(lab)?.join(node.to_string()))
+}
+
 /// The file through which a process joins the group of a node.
 pub(super) fn door(lab: &Home, node: LabNode) -> anyhow::Result<OwnedFd> {
-    let path = find()?.of(lab)?.join(node.to_string()).join("cgroup.procs");
+    let path = group(lab, node)?.join("cgroup.procs");
     let file = File::options().write(true).open(&path);
     Ok(file.with_context(|| format!("cannot open {}", path.display()))?.into())
 }

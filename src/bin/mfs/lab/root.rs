@@ -12,6 +12,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
 };
 
+use super::cgroup;
 use super::mounts::{self, Mount};
 use super::names::LabNode;
 use super::programs::Programs;
@@ -43,6 +44,9 @@ const DISKS: [&str; 12] = [
 
 /// Directories in which a node has its own mounts.
 const OWN: [&str; 7] = ["/proc", "/sys", "/dev", "/run", "/data", "/mfs", "/var/lib/mfs"];
+
+/// Where a node finds its own control group.
+const CGROUP: &str = "/sys/fs/cgroup";
 
 /// Options of the overlays: `index` and `nfs_export` make file handles and hard links work as on a disk,
 /// `redirect_dir` the renaming of directories.
@@ -144,6 +148,10 @@ fn passed(lab: &Lab, node: LabNode) -> anyhow::Result<Vec<Passed>> {
     };
     let mut passed =
         vec![open(&home.join("data"), "/data")?, open(&home.join("mfs"), "/var/lib/mfs")?];
+    if lab.settings.cpus.is_some() {
+        // As in a container: so the node finds out how much of the machine is its own.
+        passed.push(open(&cgroup::group(&lab.home, node)?, CGROUP)?);
+    }
     for (program, target) in Programs::beside_this()?.places() {
         passed.push(open(&program, target)?);
     }
