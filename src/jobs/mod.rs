@@ -5,6 +5,7 @@
 //!
 //! Not here: who starts and carries jobs (`mfsd`), and what a person types (the `mfs` command).
 
+pub mod balance;
 mod id;
 pub mod migration;
 pub mod placement;

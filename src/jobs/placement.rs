@@ -3,6 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+
 use crate::load::{ClusterLoad, FRESH, NodeFlags, NodeLoad, Speed};
 use crate::membership::Tag;
 use crate::types::NodeName;
@@ -42,6 +46,18 @@ pub struct Placed {
 /// A node with less memory than this is not chosen while another has more: it would begin to swap.
 const ENOUGH_MEMORY: u64 = 64 << 20;
 
+/// The home counts for an eighth more than it is: what has to go over the network elsewhere costs more than that, and
+/// two measurements of the speed of equal machines differ by a few parts in a hundred.
+const HOME_PREFERENCE: f64 = 1.125;
+
+/// A node that is nearly as good as the best is as good.
+const NEARLY: f64 = 0.9;
+
+/// Of so many nodes, chosen by chance, the best is taken. In a large cluster the best of all that are known would be
+/// the best for many homes at once, and what is known is some seconds old: it would be flooded (Mitzenmacher, How
+/// Useful Is Old Information?, 2000). tests/sim `balance` shows the difference.
+const LOOKED_AT: usize = 12;
+
 /// After this time a job is in the load that its node measures, which is a mean that forgets half of the past
 /// each second, to seven eighths.
 const MEASURED_AFTER: Duration = Duration::from_secs(3);
@@ -50,24 +66,27 @@ const MEASURED_AFTER: Duration = Duration::from_secs(3);
 /// yet.
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The node on which one more process makes the most headway: has most of a processor, of the fastest. Where it
-/// is about the same on several, the home, and else the first by name, so that the choice can be repeated.
-pub fn best(candidates: &[Candidate]) -> Option<&Candidate> {
+/// A node on which one more process makes nearly the most headway: has most of a processor, of the fastest. The home
+/// if it is one of them; else chance (`seed`) decides among them, so that homes that know the same do not all choose
+/// the same node.
+pub fn best(candidates: &[Candidate], seed: u64) -> Option<&Candidate> {
+    let mut random = SmallRng::seed_from_u64(seed);
     let willing = || candidates.iter().filter(|c| c.processors > 0 && (c.is_home || !c.is_blocked));
     let roomy = willing().any(|candidate| candidate.memory_free >= ENOUGH_MEMORY);
     let suitable = willing().filter(|c| !roomy || c.memory_free >= ENOUGH_MEMORY);
-    suitable.max_by(|a, b| {
-        // a's pace is speed * processors / (running + 1), and no more than speed: compared by products.
-        let wanted = |candidate: &Candidate| {
-            (u128::from(candidate.running) + 1_000).max(candidate.processors.into())
-        };
-        let pace = |candidate: &Candidate| {
-            let speed = u128::from(candidate.speed.units()) * candidate.preference();
-            speed * u128::from(candidate.processors)
-        };
-        let (of_a, of_b) = (pace(a) * wanted(b), pace(b) * wanted(a));
-        of_a.cmp(&of_b).then(b.node.as_str().cmp(a.node.as_str()))
-    })
+    let (home, mut others): (Vec<_>, Vec<_>) = suitable.partition(|candidate| candidate.is_home);
+    if others.len() > LOOKED_AT {
+        others.shuffle(&mut random);
+        others.truncate(LOOKED_AT);
+    }
+    let home = home.first().copied();
+    let most = others.iter().map(|candidate| candidate.pace()).max_by(f64::total_cmp);
+    let Some(most) = most else { return home };
+    if let Some(home) = home.filter(|home| home.pace() * HOME_PREFERENCE >= most) {
+        return Some(home);
+    }
+    others.retain(|candidate| candidate.pace() >= NEARLY * most);
+    others.choose(&mut random).copied()
 }
 
 /// The nodes that are known and fresh enough.
@@ -90,22 +109,28 @@ pub fn candidates(cluster: &ClusterLoad) -> Vec<Candidate> {
 // === impl Candidate ===
 
 impl Candidate {
-    /// The home counts for an eighth more than it is: what has to go over the network elsewhere costs more than
-    /// that, and two measurements of the speed of equal machines differ by a few parts in a hundred.
-    const fn preference(&self) -> u128 {
-        if self.is_home { 9 } else { 8 }
+    /// How fast one more process would get on: units of speed.
+    fn pace(&self) -> f64 {
+        let wanted = self.running.saturating_add(1_000).max(self.processors);
+        f64::from(self.speed.units()) * f64::from(self.processors) / f64::from(wanted)
     }
 }
 
 // === impl Placed ===
 
 impl Placed {
-    /// The best of these for a job that goes there now, with those counted that went there a moment ago.
-    pub fn place(&mut self, mut candidates: Vec<Candidate>, now: Duration) -> Option<Candidate> {
+    /// The best of these for a job that goes there now, with those counted that went there a moment ago. `seed`: as of
+    /// [`best`].
+    pub fn place(
+        &mut self,
+        mut candidates: Vec<Candidate>,
+        now: Duration,
+        seed: u64,
+    ) -> Option<Candidate> {
         for candidate in &mut candidates {
             candidate.running = self.counted(candidate, now);
         }
-        let best = best(&candidates)?.clone();
+        let best = best(&candidates, seed)?.clone();
         self.note(best.tag, now);
         Some(best)
     }
@@ -157,14 +182,26 @@ mod tests {
     }
 
     fn chosen(candidates: &[Candidate]) -> &str {
-        best(candidates).expect("there is one").node.as_str()
+        best(candidates, 1).expect("there is one").node.as_str()
     }
 
     #[test]
     fn a_node_with_a_free_processor_is_as_good_as_any_and_home_is_nearest() {
         let [home, other] = [candidate("home1", 2_000, 1_000), candidate("n2", 16_000, 0)];
         assert_eq!(chosen(&[other, home]), "home1");
-        assert_eq!(chosen(&[candidate("n3", 2_000, 0), candidate("n2", 2_000, 0)]), "n2");
+    }
+
+    #[test]
+    fn homes_that_know_the_same_do_not_all_choose_the_same() {
+        let nodes = ["n2", "n3", "n4"].map(|node| candidate(node, 2_000, 0));
+        let nodes = [&nodes[..], &[candidate("n5", 2_000, 3_000)]].concat();
+        let chosen = |node: &str| {
+            (0..300).filter(|seed| best(&nodes, *seed).unwrap().node.as_str() == node).count()
+        };
+        for node in ["n2", "n3", "n4"] {
+            assert!((60..140).contains(&chosen(node)), "{node}: {}", chosen(node));
+        }
+        assert_eq!(chosen("n5"), 0);
     }
 
     #[test]
@@ -192,7 +229,7 @@ mod tests {
         let blocked = |node| Candidate { is_blocked: true, ..candidate(node, 8_000, 0) };
         assert_eq!(chosen(&[candidate("n3", 1_000, 9_000), blocked("n2")]), "n3");
         assert_eq!(chosen(&[candidate("n3", 1_000, 9_000), blocked("home1")]), "home1");
-        assert!(best(&[blocked("n2")]).is_none());
+        assert!(best(&[blocked("n2")], 1).is_none());
     }
 
     #[test]
@@ -201,7 +238,7 @@ mod tests {
         full.memory_free = 1 << 20;
         assert_eq!(chosen(&[full.clone(), candidate("n2", 1_000, 3_000)]), "n2");
         assert_eq!(chosen(&[full]), "home1");
-        assert!(best(&[candidate("n2", 0, 0)]).is_none());
+        assert!(best(&[candidate("n2", 0, 0)], 1).is_none());
     }
 
     fn node(n: u8, age: u64) -> NodeLoad {
@@ -230,7 +267,7 @@ mod tests {
         let (mut placed, now) = (Placed::default(), Duration::from_secs(100));
         let mut counts = [0; 3];
         for _ in 0..9 {
-            let chosen = placed.place(candidates(&cluster), now).expect("there is one");
+            let chosen = placed.place(candidates(&cluster), now, 5).expect("there is one");
             let place = cluster.nodes().iter().position(|node| node.tag == chosen.tag);
             counts[place.expect("one of them")] += 1;
         }

@@ -1,8 +1,10 @@
-//! Membership and loads in virtual time: the product's own code, thousands of nodes, one thread, one seed.
+//! Membership, loads and balancing in virtual time: the product's own code, thousands of nodes, one thread, one seed.
 //!
 //! `SIM_SEED=n` runs with another seed than 1, `SIM_SEEDS=n` with the seeds 1 to n; `SIM_NODES=n` gives the tests
 //! that are named for any number of nodes another size than 30.
 
+mod balance;
+mod cluster;
 mod detection;
 mod hostile;
 mod loads;

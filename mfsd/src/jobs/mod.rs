@@ -176,7 +176,7 @@ impl Jobs {
     /// Chooses the best of these for a job of this node, which counts there from now on. `None`: there is none.
     fn place(&self, candidates: Vec<Candidate>) -> Option<NodeName> {
         // Chosen and noted as one step: of two jobs that come at once the second counts the first.
-        let best = self.inner.lock().placed.place(candidates, clock::since_boot());
+        let best = self.inner.lock().placed.place(candidates, clock::since_boot(), rand::random());
         best.map(|best| best.node)
     }
 
