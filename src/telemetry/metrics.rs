@@ -162,6 +162,9 @@ metrics! {
     /// Memory of the processes of all jobs on this node; what they share counts several times.
     JOBS_RESIDENT: Gauge = "mfs_jobs_resident_bytes",
         Gauge, Bytes, Experimental, Daemon;
+    /// Seconds in which a job of this node had better run elsewhere, by what was known then; the log of mfsd says at debug level where, and why.
+    JOBS_BETTER_ELSEWHERE: Counter = "mfs_jobs_better_elsewhere_total",
+        Counter, Count, Experimental, Daemon;
     /// Jobs of other nodes that this one did not take, because it is blocked.
     JOBS_REFUSED: Counter = "mfs_jobs_refused_total",
         Counter, Count, Experimental, Daemon;

@@ -28,9 +28,8 @@ const ROOT: u32 = 0;
 pub(super) fn expel(node: Arc<Node>) -> Moved {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        for (home, number) in node.jobs.guests() {
-            let moved = ask(&node, &home, number).await;
-            let id = JobId { home, number };
+        for id in node.jobs.guests() {
+            let moved = ask(&node, &id.home, id.number).await;
             if sender.send(Ok(said(&id, moved))).await.is_err() {
                 // Who asked has seen enough: the rest may stay.
                 return;

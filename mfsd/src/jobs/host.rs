@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use anyhow::{Context, anyhow, bail};
 use bytes::{Bytes, BytesMut};
-use mfs::jobs::{Notice, Order, Program, Report, Restore, Setup, Task};
+use mfs::jobs::{JobId, Notice, Order, Program, Report, Restore, Setup, Task};
 use mfs::types::{Caller, NodeName};
 use mfs::wire::job::{job_ended, job_failed, terminal};
 use mfs::wire::moving::{FreezeJob, JobFrozen, MAX_UNREAD, RestoreJob};
@@ -128,7 +128,8 @@ impl Guest {
     ) -> anyhow::Result<Self> {
         let (jobs, scratch) = (Arc::clone(&node.jobs), node.jobs.scratch.clone());
         let is_guest = job.home != *node.credentials().identity().name();
-        let hosting = jobs.host(job.home.clone(), job.number, is_guest);
+        let id = JobId { home: job.home.clone(), number: job.number };
+        let hosting = jobs.host(id, is_guest);
         let user = job.caller.clone();
         let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
         let (task, stage) = match coming {

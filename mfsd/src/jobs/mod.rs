@@ -27,7 +27,7 @@ mod service;
 mod sys;
 mod timers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +35,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use mfs::clock;
 use mfs::jobs::JobId;
+use mfs::jobs::balance::Movable;
 use mfs::jobs::placement::{Candidate, Placed};
 use mfs::membership::{Member, Tag};
 use mfs::sync::Mutex;
@@ -46,6 +47,8 @@ use tonic::Status;
 
 use criu::Criu;
 use images::Offers;
+
+use crate::load::JobUse;
 
 pub(crate) use service::{LocalJobs, PeerJobs};
 
@@ -121,9 +124,8 @@ enum Denied {
 /// A job that runs here.
 #[derive(Debug, Clone)]
 struct HostedJob {
-    home: NodeName,
-    /// Its number there.
-    at_home: u64,
+    id: JobId,
+    since: Instant,
     /// Its home is another node.
     guest: bool,
     /// Its first process; 0 until it is known.
@@ -202,12 +204,12 @@ impl Jobs {
         (Running { jobs: Arc::clone(self), number }, received)
     }
 
-    /// A job of that home, with its number there, begins here; a guest if that is another node.
-    fn host(self: &Arc<Self>, home: NodeName, at_home: u64, guest: bool) -> Hosting {
+    /// A job begins here; a guest if its home is another node.
+    fn host(self: &Arc<Self>, id: JobId, guest: bool) -> Hosting {
         let mut inner = self.inner.lock();
         inner.last_hosted += 1;
         let number = inner.last_hosted;
-        inner.hosted.insert(number, HostedJob { home, at_home, guest, pid: 0 });
+        inner.hosted.insert(number, HostedJob { id, since: clock::now(), guest, pid: 0 });
         count(&inner);
         Hosting { jobs: Arc::clone(self), number }
     }
@@ -225,12 +227,12 @@ impl Jobs {
         known.map(|job| (job.pid, job.guest)).collect()
     }
 
-    /// The jobs of others that run here, each with its home and its number there.
-    fn guests(&self) -> BTreeSet<(NodeName, u64)> {
+    /// The jobs of others that run here.
+    fn guests(&self) -> BTreeSet<JobId> {
         let inner = self.inner.lock();
         let guests = inner.hosted.values().filter(|job| job.guest);
         // One that comes back may meet itself going.
-        guests.map(|job| (job.home.clone(), job.at_home)).collect()
+        guests.map(|job| job.id.clone()).collect()
     }
 
     /// The jobs of this node that run elsewhere, as far as that user may move them.
@@ -239,6 +241,27 @@ impl Jobs {
         let away = inner.own.iter().filter(|(_, job)| job.node != *own);
         let theirs = away.filter(|(_, job)| uid == 0 || uid == job.caller.uid);
         theirs.map(|(number, _)| *number).collect()
+    }
+
+    /// The jobs that run here, as they count for balancing; `uses`: what each takes, by its first process.
+    ///
+    /// Which files a job reads and writes is not known here yet, and none has been moved.
+    pub(crate) fn movable(&self, uses: &HashMap<u32, JobUse>) -> Vec<Movable> {
+        let inner = self.inner.lock();
+        let movable = |job: &HostedJob| {
+            let JobUse { cpu, resident } = *uses.get(&job.pid)?;
+            Some(Movable {
+                id: job.id.clone(),
+                cpu,
+                resident,
+                traffic: Vec::new(),
+                age: clock::now().saturating_duration_since(job.since),
+                moved: None,
+                migrations: 0,
+                held: None,
+            })
+        };
+        inner.hosted.values().filter_map(movable).collect()
     }
 
     /// The jobs of this node.

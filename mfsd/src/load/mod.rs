@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use mfs::clock;
 use mfs::identity::{IdentityError, Store};
+use mfs::jobs::balance::{Rules, decide};
 use mfs::load::{ClusterLoad, Idleness, Lending, Load, Speed, Window, Wish, Wishes};
 use mfs::membership::Tag;
 use mfs::sync::Mutex;
@@ -26,6 +27,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::node::Node;
 use sampler::{Measured, Sampler};
+
+pub(crate) use sampler::JobUse;
 
 /// Time between two records.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -262,7 +265,22 @@ impl Teller {
         m::LOAD_SPEED.set(i64::from(load.speed.units()));
         m::LOAD_RECORDS.set(i64::try_from(self.window.others()).unwrap_or(i64::MAX));
         let cluster = ClusterLoad::of(&view, self.window.known(now));
+        self.weigh(&node, &cluster, measured);
         self.loads.snapshot.send_replace(Snapshot { cluster });
         true
+    }
+
+    /// Asks whether a job that runs here had better run elsewhere. Nothing is done about it yet: it is counted, and
+    /// said in the log for whoever looks for it.
+    fn weigh(&self, node: &Node, cluster: &ClusterLoad, measured: &Measured) {
+        if measured.jobs.is_empty() {
+            return;
+        }
+        let movable = node.jobs.movable(&measured.jobs);
+        let step = decide(&Rules::default(), cluster, &movable, rand::random());
+        if let Some(step) = step {
+            m::JOBS_BETTER_ELSEWHERE.add_one();
+            tracing::debug!("job {} had better run on {}: {}", step.job, step.to, step.reason);
+        }
     }
 }
