@@ -38,7 +38,7 @@ fn nodes_tell_each_other_how_busy_they_are_and_what_they_have() {
     let mut busy = n2.command("sh").args(["-c", line]).spawn().expect("it starts");
     let running = || load(n1, "n2")["running_milli"].as_u64() > Some(2_000);
     eventually("n1 sees that n2 is busy", LONG, running);
-    assert!(n1.run("mfs nodes").contains(" of 0.2"), "{}", n1.run("mfs nodes"));
+    assert!(n1.run("mfs nodes").contains("/0.25"), "{}", n1.run("mfs nodes"));
     // A busy node is sent nothing while another is free.
     let place = n1.run("mfs run -- sh -c 'cat /proc/sys/kernel/hostname >/dev/null; sleep 1' & sleep 0.8; mfs ps --json; wait");
     let jobs: Value = serde_json::from_str(&place).expect("it prints JSON");

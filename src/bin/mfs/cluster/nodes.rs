@@ -19,10 +19,10 @@ use crate::out::{print, print_json};
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "LOAD: processes that run or wait for a processor, of the processors there are; - if the node was not heard lately.\nSPEED: of one processor; the yardstick has 10000. FREE: memory for new processes.\nFLAGS: blocked, when-idle, guests-go (mfs block), stay (mfs stay), quiet (mfs node set).\n\nExamples:\n  mfs nodes\n  mfs nodes --json\n  mfs nodes --check-users"
+    after_help = "LOAD: processes that run or wait for a processor, and processors there are; - if the node was not heard lately.\nSPEED: of one processor; the yardstick has 10000. FREE: memory for new processes, GiB.\nFLAGS: blocked, when-idle, guests-go (mfs block), stay (mfs stay), quiet (mfs node set).\n\nExamples:\n  mfs nodes\n  mfs nodes --json\n  mfs nodes --check-users"
 )]
 pub(crate) struct Args {
-    /// More: ids, versions, who holds the authority, what this machine's kernel does not have
+    /// More: addresses, ids, versions, who holds the authority, what this machine's kernel does not have
     #[arg(short, long)]
     verbose: bool,
     /// As JSON
@@ -126,13 +126,13 @@ fn apart(rows: &[Row]) -> Vec<String> {
         .collect()
 }
 
+/// Without addresses, so that it fits a terminal of 80 characters.
 fn short(rows: &[Row]) -> Table {
-    let mut table =
-        table(&["NODE", "NUMBER", "STATE", "SINCE", "LOAD", "SPEED", "FREE", "ADDRESS", "FLAGS"]);
+    let mut table = table(&["NODE", "NUMBER", "STATE", "SINCE", "LOAD", "SPEED", "FREE", "FLAGS"]);
     for row in rows {
-        let [name, number, state, since, address] = cells(row);
+        let [name, number, state, since, _] = cells(row);
         let [load, speed, free, flags] = load_cells(row);
-        table.add_row([name, number, state, since, load, speed, free, address, flags]);
+        table.add_row([name, number, state, since, load, speed, free, flags]);
     }
     table
 }
@@ -165,9 +165,9 @@ fn load_cells(row: &Row) -> [String; 4] {
     let words: Vec<_> = load.flags.words().collect();
     let flags = if words.is_empty() { "-".to_owned() } else { words.join(",") };
     [
-        format!("{:.1} of {}", whole(load.running), whole(load.processors)),
+        format!("{:.1}/{}", whole(load.running), whole(load.processors)),
         load.speed.to_string(),
-        format!("{:.1} GiB", load.memory_free.bytes() as f64 / f64::from(1 << 30)),
+        format!("{:.1}G", load.memory_free.bytes() as f64 / f64::from(1 << 30)),
         flags,
     ]
 }
