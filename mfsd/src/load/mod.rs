@@ -4,7 +4,7 @@
 //!
 //! Not here: what is decided by it (`mfs::jobs`), and the datagrams (`cluster`).
 //!
-//! Lock order: `Loads::measured` is a leaf.
+//! Lock order: `Loads::changing`, then `Loads::measured`, a leaf.
 
 mod cgroup;
 mod proc;
@@ -47,6 +47,8 @@ const WISHES: &str = "lending.json";
 #[derive(Debug)]
 pub(crate) struct Loads {
     wishes: watch::Sender<Wishes>,
+    /// Held while the wishes change.
+    changing: tokio::sync::Mutex<()>,
     snapshot: watch::Sender<Snapshot>,
     /// How fast a processor is, once that has been measured.
     measured: Mutex<Option<Speed>>,
@@ -88,6 +90,7 @@ impl Loads {
         let snapshot = Snapshot { cluster: ClusterLoad::none(me) };
         Arc::new(Self {
             wishes: watch::Sender::new(kept.unwrap_or_default()),
+            changing: tokio::sync::Mutex::new(()),
             snapshot: watch::Sender::new(snapshot),
             measured: Mutex::new(None),
             idle: AtomicBool::new(false),
@@ -127,9 +130,14 @@ impl Loads {
     /// Changes what is wanted of this node, and keeps it; the others know with the next message. How fast its
     /// processors are taken for then.
     pub(crate) async fn wish(&self, store: &Store, wish: Wish) -> Result<Speed, IdentityError> {
-        let wishes = self.wishes().with(wish);
-        store.write(WISHES, &wishes)?;
-        self.wishes.send_replace(wishes);
+        {
+            // Of two changes at once both are kept.
+            let _alone = self.changing.lock().await;
+            let wishes = self.wishes().with(wish);
+            store.write(WISHES, &wishes)?;
+            self.wishes.send_replace(wishes);
+        }
+        let wishes = self.wishes();
         tracing::info!("what is wanted of this node is now: {wishes:?}");
         Ok(match wish {
             Wish::Speed(None) => self.measure_speed().await,
