@@ -3,6 +3,7 @@
 //!
 //! CRIU calls this program for each step of restoring; only the last one before the job runs is of interest.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 pub(super) const ACTION: &str = "CRTOOLS_SCRIPT_ACTION";
 
 /// Where the images are; set by CRIU.
-const IMAGES: &str = "CRTOOLS_IMAGE_DIR";
+pub(super) const IMAGES: &str = "CRTOOLS_IMAGE_DIR";
 
 /// A job that is restored and has not run yet.
 const RESTORED: &str = "post-restore";
@@ -26,13 +27,12 @@ pub(super) fn pipes(images: &Path) -> [PathBuf; 2] {
     [images.join("gate-restored"), images.join("gate-go")]
 }
 
-/// Waits at the gate; a failure has CRIU end what it has restored.
-pub(super) fn pass() -> ExitCode {
-    if std::env::var_os(ACTION).is_none_or(|action| action != RESTORED) {
+/// Waits at the gate, if the step is the one to wait at; a failure has CRIU end what it has restored.
+pub(super) fn pass(step: &OsStr, images: &Path) -> ExitCode {
+    if step != RESTORED {
         return ExitCode::SUCCESS;
     }
-    let images = std::env::var_os(IMAGES).map(PathBuf::from).unwrap_or_default();
-    let [restored, go] = pipes(&images);
+    let [restored, go] = pipes(images);
     let waited = || -> std::io::Result<u8> {
         File::options().write(true).open(restored)?.write_all(&[GO])?;
         let mut heard = [0];

@@ -22,6 +22,7 @@ mod user;
 mod view;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The keeper's socket to the daemon.
@@ -35,8 +36,9 @@ const KEEP: &str = "keep";
 const FIRST: &str = "first";
 
 fn main() -> ExitCode {
-    if std::env::var_os(gate::ACTION).is_some() {
-        return gate::pass();
+    if let Some(step) = std::env::var_os(gate::ACTION) {
+        let images = std::env::var_os(gate::IMAGES).unwrap_or_default();
+        return gate::pass(&step, Path::new(&images));
     }
     let role = std::env::args_os().nth(1);
     let done = match role.as_ref().and_then(|role| role.to_str()) {

@@ -119,11 +119,9 @@ fn is_ready(fd: &impl AsFd, flags: PollFlags) -> bool {
 
 fn piece(from: &OwnedFd) -> Vec<u8> {
     let mut piece = vec![0; PIECE];
-    let length = match rustix::io::retry_on_intr(|| read(from, &mut piece)) {
-        Ok(length) => length,
-        Err(_) => 0,
-    };
-    piece.truncate(length);
+    // An error is an end.
+    let length = rustix::io::retry_on_intr(|| read(from, &mut piece));
+    piece.truncate(length.unwrap_or_default());
     piece
 }
 
