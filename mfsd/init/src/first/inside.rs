@@ -41,6 +41,9 @@ fn begin<'a>(
     setup: OwnedFd,
     keeper: OwnedFd,
 ) -> Result<Reaper<'a>, Refusal> {
+    // Those that are held have stayed so; but Rust ignores SIGPIPE in whatever it begins, and who is ignored
+    // stays so in the program.
+    sys::hold_signals().or_refuse("hold its signals")?;
     let setup = read_frame::<Setup>(File::from(setup)).or_refuse("be told what to run")?;
     let setup = setup.ok_or_else(|| Refusal::new("the job was not told what to run"))?;
     let pair = setup.program.terminal.map(|size| Pair::open(&setup, size)).transpose()?;

@@ -1,11 +1,13 @@
 //! How jobs end, and that nothing is left of them.
 
-use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use mfs::jobs::Ended;
+use mfs_init::Ended;
 
-use crate::job::Plan;
+use crate::job::{Plan, mfs_init};
+use crate::sys;
 
 /// The status of a line of shell.
 fn end(line: &str) -> Ended {
@@ -71,7 +73,7 @@ fn a_signal_reaches_all_of_a_pipeline() {
         "trap 'echo caught' TERM; set -o pipefail; echo ready; sleep 1000 | sleep 1000; echo $?";
     let job = Plan::command(&["bash", "-c", line]).running().until("ready\n");
     // Until the parts sleep, which nobody tells, the signal is sent again.
-    let outcome = repeat_until_ended(job, 15);
+    let outcome = job.end_by(15);
     assert_eq!(outcome.ended, Ok(Ended::Exited(0)));
     assert!(outcome.out.ends_with("caught\n143\n"), "{outcome:?}");
     let job = Plan::command(&["sleep", "1000"]).running();
@@ -80,15 +82,16 @@ fn a_signal_reaches_all_of_a_pipeline() {
     assert_eq!(job.outcome().ended, Ok(Ended::Killed(10)));
 }
 
-/// Sends a signal again and again: what it is to reach may only be starting.
-fn repeat_until_ended(job: crate::job::Job, signal: i32) -> crate::job::Outcome {
-    let ended = job.has_ended();
-    while !ended() {
-        job.signal(signal);
-        let _ =
-            rustix::thread::nanosleep(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 50_000_000 });
-    }
-    job.outcome()
+#[test]
+fn a_stop_is_reported_and_so_is_the_end_after_it() {
+    let line =
+        "trap 'echo on again; exit 6' USR1; echo on; kill -TSTP $$; while :; do sleep 0.1; done";
+    let mut job = Plan::shell(line).by_user().running().until("on\n");
+    assert_eq!(job.stopped(), 20);
+    job.signal(10);
+    job.signal(18);
+    let outcome = job.outcome();
+    assert_eq!((outcome.ended, outcome.out.as_str()), (Ok(Ended::Exited(6)), "on\non again\n"));
 }
 
 #[test]
@@ -122,25 +125,34 @@ fn an_end_that_nobody_reports_is_reported() {
 
 #[test]
 fn a_daemon_that_is_gone_before_the_beginning_is_no_failure() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mfs-init"));
-    let (daemon, own) = std::os::unix::net::UnixStream::pair().unwrap();
-    crate::sys::give_as_3(&mut command, own.into());
+    let mut command = Command::new(mfs_init());
+    let (daemon, own) = UnixStream::pair().unwrap();
+    let (orders, reports) = std::io::pipe().unwrap();
+    sys::give(command.arg("keep"), vec![own.into(), orders.into(), reports.into()]);
     drop(daemon);
     assert!(command.status().unwrap().success());
 }
 
 #[test]
 fn whoever_calls_it_by_hand_is_told_what_to_call() {
-    let output = Command::new(env!("CARGO_BIN_EXE_mfs-init")).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("mfs-init: ") && said.contains("mfs run"), "{said}");
-    // Nor does a file do for a daemon.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mfs-init"));
-    let file = tempfile::tempfile().unwrap();
-    crate::sys::give_as_3(&mut command, file.into());
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!((child.wait().unwrap().code(), said.is_empty()), (Some(2), false));
+    let said = |arguments: &[&str], descriptors: Vec<OwnedFd>| {
+        let mut command = Command::new(mfs_init());
+        sys::give(command.args(arguments), descriptors);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let file = || OwnedFd::from(tempfile::tempfile().unwrap());
+    // Neither do files do for a daemon, nor this process for a keeper.
+    for (arguments, descriptors) in [
+        (&[][..], vec![]),
+        (&["keep"], vec![]),
+        (&["keep"], vec![file(), file(), file()]),
+        (&["keep"], vec![UnixStream::pair().unwrap().0.into()]),
+        (&["first"], vec![file(), file(), file(), file()]),
+        (&["other"], vec![file(), file(), file(), file()]),
+    ] {
+        let (status, sentence) = said(arguments, descriptors);
+        assert_eq!(status, Some(2), "{arguments:?}");
+        assert!(sentence.starts_with("mfs-init: ") && sentence.contains("mfs run"), "{sentence}");
+    }
 }

@@ -1,19 +1,20 @@
 //! `Job`: a job as the daemon runs it, in a view that is a copy of the machine's tree in memory, so that
 //! nothing of a test lands on the machine.
 
-use std::fs;
-use std::io::{IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use mfs::jobs::{Ended, Order, Program, Report, Setup, Terminal, read_frame, write_frame};
+use mfs_init::{
+    Ended, Notice, Order, OrderError, Program, Report, Setup, Task, Terminal, read_frame,
+    write_frame,
+};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::time::Timespec;
 
 use super::sys;
@@ -38,12 +39,22 @@ pub(super) struct Plan {
 pub(super) struct Job {
     place: tempfile::TempDir,
     keeper: Child,
-    /// The daemon's end; none: the daemon is gone.
-    daemon: Option<UnixStream>,
-    /// Its terminal, once it runs.
-    pub(super) master: Option<fs::File>,
+    /// The daemon's ends; none: the daemon is gone.
+    daemon: Option<Daemon>,
+    /// On a terminal: what is typed.
+    keys: Option<ChildStdin>,
     out: Stream,
     err: Stream,
+}
+
+/// The daemon's side of a job, but for its streams.
+struct Daemon {
+    /// To the keeper.
+    keeper: UnixStream,
+    /// To the first process.
+    orders: File,
+    /// From the first process.
+    reports: File,
 }
 
 /// What a program writes, as it comes.
@@ -59,6 +70,14 @@ pub(super) struct Outcome {
     pub(super) ended: Result<Ended, (String, u8)>,
     pub(super) out: String,
     pub(super) err: String,
+}
+
+/// The program, which is built apart (`scripts/build`), beside the other programs: above this test's `deps`.
+pub(super) fn mfs_init() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let program = own.parent().and_then(Path::parent).unwrap().join("mfs-init");
+    assert!(program.is_file(), "there is no {}: run scripts/build first", program.display());
+    program
 }
 
 // === impl Plan ===
@@ -141,31 +160,28 @@ impl Plan {
             "place={}; mount -t tmpfs none $place; cd $place; mkdir up work view scratch cluster; \
              mount -t overlay none -o lowerdir=/,upperdir=up,workdir=work view; \
              mkdir -p view/mfs cluster/below; echo hello >cluster/greeting; \
-             mount -t tmpfs none cluster/below; {}\n cd /; exec {}",
+             mount -t tmpfs none cluster/below; echo >cluster/below/seen; {}\n cd /; exec {} keep",
             path.display(),
             self.prepare,
-            env!("CARGO_BIN_EXE_mfs-init"),
+            mfs_init().display(),
         );
-        let (daemon, own) = UnixStream::pair().unwrap();
-        daemon.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation=private", "sh", "-ec", &line]);
         // mfsd's own are none of a job's.
         command.env("SECRET", "of the daemon");
-        sys::give_as_3(&mut command, OwnedFd::from(own));
-        let piped = self.setup.program.terminal.is_none();
-        let stream = || if piped { Stdio::piped() } else { Stdio::null() };
-        command.stdin(stream()).stdout(stream()).stderr(stream());
+        let daemon = Daemon::of(&mut command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut keeper = command.spawn().unwrap();
-        // The command still has the job's end of the socket.
+        // The command still has the job's ends.
         drop(command);
-        write_frame(&daemon, &Order::Begin(Box::new(self.setup))).unwrap();
-        if let Some(mut input) = keeper.stdin.take() {
-            input.write_all(self.input.as_bytes()).unwrap();
-        }
-        let out = keeper.stdout.take().map(Stream::of).unwrap_or_default();
-        let err = keeper.stderr.take().map(Stream::of).unwrap_or_default();
-        Job { place, keeper, daemon: Some(daemon), master: None, out, err }
+        let on_terminal = self.setup.program.terminal.is_some();
+        write_frame(&daemon.keeper, &Task::Begin(Box::new(self.setup))).unwrap();
+        let mut input = keeper.stdin.take().unwrap();
+        input.write_all(self.input.as_bytes()).unwrap();
+        let keys = Some(input).filter(|_| on_terminal);
+        let out = Stream::of(keeper.stdout.take().unwrap());
+        let err = Stream::of(keeper.stderr.take().unwrap());
+        Job { place, keeper, daemon: Some(daemon), keys, out, err }
     }
 
     /// Begins it, and waits until it runs.
@@ -179,40 +195,48 @@ impl Plan {
 // === impl Job ===
 
 impl Job {
-    /// The next report, with the terminal that came along.
+    /// The next report; at the end of them, what the keeper says of the end.
     fn report(&mut self) -> Option<Report> {
-        let mut daemon = self.daemon.as_ref().unwrap();
-        let mut frame = vec![0; 4];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut into = [IoSliceMut::new(&mut frame)];
-        // One who ended without having read its orders resets the stream.
-        let read = match recvmsg(daemon, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Ok(message) => message.bytes,
-            Err(rustix::io::Errno::CONNRESET) => 0,
-            Err(error) => panic!("no report: {error}"),
-        };
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                self.master = descriptors.map(fs::File::from).next();
+        let daemon = self.daemon.as_ref().unwrap();
+        if let Some(report) = daemon.next_report() {
+            return Some(report);
+        }
+        loop {
+            match daemon.next_notice()? {
+                Notice::First(_) => {}
+                Notice::Lost => return Some(Report::Ended(Ended::Killed(9))),
+                Notice::Failed(sentence) => return Some(Report::Failed(sentence, 126)),
+                Notice::Prepared => panic!("nothing was to be restored"),
             }
         }
-        if read == 0 {
-            return None;
-        }
-        daemon.read_exact(&mut frame[read..]).unwrap();
-        let length = u32::from_le_bytes(frame[..4].try_into().unwrap());
-        daemon.take(length.into()).read_to_end(&mut frame).unwrap();
-        read_frame(&frame[..]).unwrap()
     }
 
-    /// Tells whether its end has been reported.
-    pub(super) fn has_ended(&self) -> impl Fn() -> bool + use<> {
-        let daemon = self.daemon.as_ref().unwrap().try_clone().unwrap();
-        move || {
-            let now = Timespec::default();
-            poll(&mut [PollFd::new(&daemon, PollFlags::IN)], Some(&now)).unwrap() > 0
+    /// Tells whether something was reported that has not been heard.
+    fn has_more_to_say(&self) -> bool {
+        let reports = &self.daemon.as_ref().unwrap().reports;
+        let now = Timespec::default();
+        poll(&mut [PollFd::new(reports, PollFlags::IN)], Some(&now)).unwrap() > 0
+    }
+
+    /// Waits for the report that it was stopped; answers by which signal.
+    pub(super) fn stopped(&mut self) -> i32 {
+        match self.report() {
+            Some(Report::Stopped(signal)) => signal,
+            other => panic!("{other:?} instead of a stop"),
         }
+    }
+
+    /// What it has written since this was asked last, up to now, when it has written this.
+    pub(super) fn shown(&mut self, word: &str) -> String {
+        while !self.out.text.contains(word) {
+            assert!(self.out.grow(), "no {word:?} in {:?}", self.out.text);
+        }
+        std::mem::take(&mut self.out.text)
+    }
+
+    /// Types on its terminal.
+    pub(super) fn types(&self, keys: &str) {
+        self.keys.as_ref().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 
     /// Waits until it has written this.
@@ -231,22 +255,32 @@ impl Job {
 
     /// Has it sent a signal.
     pub(super) fn signal(&self, signal: i32) {
-        write_frame(self.daemon.as_ref().unwrap(), &Order::Signal(signal)).unwrap();
+        self.order(&Order::Signal(signal));
+    }
+
+    /// Has its first process do something.
+    pub(super) fn order(&self, order: &Order) {
+        write_frame(&self.daemon.as_ref().unwrap().orders, order).unwrap();
+    }
+
+    /// Sends a signal again and again until it ends: what it is to reach may only be starting.
+    pub(super) fn end_by(self, signal: i32) -> Outcome {
+        while !self.has_more_to_say() {
+            self.signal(signal);
+            let _ = rustix::thread::nanosleep(&Timespec { tv_sec: 0, tv_nsec: 50_000_000 });
+        }
+        self.outcome()
     }
 
     /// Waits for the end of a job that runs.
     pub(super) fn outcome(mut self) -> Outcome {
-        // Who sets up a terminal waits until it is read; the end of the job is an error of it (EIO).
-        if let Some(mut master) = self.master.take() {
-            let _ = std::io::copy(&mut master, &mut std::io::sink());
-        }
         let Some(Report::Ended(how)) = self.report() else { panic!("it did not end") };
         self.finish(Ok(how))
     }
 
     /// As if the daemon had died; answers what was written.
     pub(super) fn abandon(mut self) -> Outcome {
-        (self.daemon, self.master) = (None, None);
+        (self.daemon, self.keys) = (None, None);
         self.finish(Ok(Ended::Killed(9)))
     }
 
@@ -277,6 +311,38 @@ impl Job {
             .collect();
         assert!(names.is_empty(), "left behind: {names:?}");
         assert_eq!(fs::read_dir(mark).unwrap().count(), 0, "files of the job are left in {mark}");
+    }
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    /// Gives the command's child the other ends, as the daemon does.
+    fn of(command: &mut Command) -> Self {
+        let (keeper, own) = UnixStream::pair().unwrap();
+        keeper.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (obeyed, orders) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (reports, reporting) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        sys::give(command, vec![own.into(), obeyed, reporting]);
+        Self { keeper, orders: orders.into(), reports: reports.into() }
+    }
+
+    fn next_report(&self) -> Option<Report> {
+        let patience = PATIENCE.try_into().unwrap();
+        let mut reported = [PollFd::new(&self.reports, PollFlags::IN)];
+        assert_eq!(poll(&mut reported, Some(&patience)), Ok(1), "nothing is reported");
+        read_frame(&self.reports).unwrap()
+    }
+
+    fn next_notice(&self) -> Option<Notice> {
+        match read_frame(&self.keeper) {
+            Ok(notice) => notice,
+            // One who ended without having read its task resets the stream.
+            Err(OrderError::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                None
+            }
+            Err(error) => panic!("no notice: {error}"),
+        }
     }
 }
 

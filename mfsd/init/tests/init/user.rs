@@ -1,6 +1,6 @@
 //! Who a job is, and that an ordinary user gains nothing.
 
-use mfs::jobs::Ended;
+use mfs_init::Ended;
 
 use crate::job::{Plan, USER};
 
@@ -40,6 +40,30 @@ fn an_ordinary_user_has_no_capabilities() {
 }
 
 #[test]
+fn the_first_process_may_no_more_than_its_user() {
+    // It obeys when it has become the user.
+    let line = "trap 'cat /proc/1/status; exit' USR1; echo on; while :; do sleep 0.1; done";
+    let plan = Plan::shell(line).by_user().with(|plan| plan.setup.groups = vec![7]);
+    let job = plan.running().until("on\n");
+    job.signal(10);
+    let status = job.outcome().out;
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+    };
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(of(set), "0000000000000000", "{set}");
+    }
+    assert_eq!(of("Uid:"), "1000\t1000\t1000\t1000");
+    assert_eq!(of("Gid:"), "1000\t1000\t1000\t1000");
+    assert_eq!(of("Groups:"), "7");
+    // Nor may another program of the user look into it or change it.
+    let attach = "import ctypes, sys; sys.exit(ctypes.CDLL(None).ptrace(16, 1, None, None) == 0)";
+    let outcome = Plan::command(&["python3", "-c", attach]).by_user().run();
+    assert_eq!(outcome.ended, Ok(Ended::Exited(0)), "{outcome:?}");
+}
+
+#[test]
 fn setuid_programs_give_nothing() {
     let plan = Plan::shell("/usr/bin/raise -u; /mfs/raise -u").by_user().with(|plan| {
         plan.prepare = "for raise in view/usr/bin/raise cluster/raise; do \
@@ -60,10 +84,11 @@ fn an_ordinary_user_changes_no_mounts() {
         "unshare --mount true",
         "mknod /dev/shm/disk b 8 0",
         "nice -n -5 true 2>&1 | grep -q . && exit 1",
-        "kill -9 1",
         "ls /proc/1/root/",
+        "ls /proc/1/fd",
         "echo >/proc/1/oom_score_adj",
         "cat /proc/1/environ",
+        "cat /proc/1/maps",
     ] {
         let outcome = Plan::shell(line).by_user().run();
         assert!(matches!(outcome.ended, Ok(Ended::Exited(1..))), "{line}: {outcome:?}");
@@ -91,6 +116,8 @@ fn a_job_sees_its_own_processes_only() {
 fn the_first_process_shrugs_at_signals() {
     let line = "for s in HUP INT QUIT TERM USR1 CHLD TSTP KILL STOP; do kill -$s 1; done; test -d /proc/1 && echo there";
     assert_eq!(Plan::shell(line).said(), "there");
+    // It is of its user, who may send it what they like.
+    assert_eq!(Plan::shell(line).by_user().said(), "there");
 }
 
 #[test]
