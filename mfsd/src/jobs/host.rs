@@ -71,11 +71,19 @@ struct Guest {
     pending: BytesMut,
     /// Nothing comes after it.
     input_has_ended: bool,
+    has_ended: HasEnded,
     /// The first process; 0 until it is known.
     first: u32,
     /// As whom it runs.
     user: Caller,
     stage: Stage,
+}
+
+/// Streams that nobody can write to any more.
+#[derive(Debug, Default)]
+struct HasEnded {
+    output: bool,
+    error: bool,
 }
 
 /// How far it is.
@@ -151,8 +159,18 @@ impl Guest {
         };
         let init = Init::start(&task)?;
         let (outputs, pending) = (outputs.clone(), BytesMut::new());
-        let input_has_ended = false;
-        Ok(Self { jobs, hosting, outputs, init, pending, input_has_ended, first: 0, user, stage })
+        Ok(Self {
+            jobs,
+            hosting,
+            outputs,
+            init,
+            pending,
+            input_has_ended: false,
+            has_ended: HasEnded::default(),
+            first: 0,
+            user,
+            stage,
+        })
     }
 
     /// Until it has ended.
@@ -175,11 +193,11 @@ impl Guest {
                     }
                 }
                 dumped = dump => self.dumped(dumped.map_err(Into::into).flatten()).await?,
-                Ok(permit) = may_read(&init.output, outputs) => {
-                    pass(&init.output, permit, Output::Output);
+                Ok(permit) = may_read(&init.output, outputs), if !self.has_ended.output => {
+                    self.has_ended.output = pass(&init.output, permit, Output::Output);
                 }
-                Ok(permit) = may_read(&init.error, outputs) => {
-                    pass(&init.error, permit, Output::Error);
+                Ok(permit) = may_read(&init.error, outputs), if !self.has_ended.error => {
+                    self.has_ended.error = pass(&init.error, permit, Output::Error);
                 }
                 Ok(()) = may_write(init.input.as_ref(), &self.pending) => self.give().await?,
                 input = inputs.next() => match input.and_then(|input| input.kind) {
@@ -218,6 +236,8 @@ impl Guest {
             Some(Heard::Report(Report::Stopped(signal))) => {
                 // One that is frozen was not stopped by anybody.
                 if matches!(self.stage, Stage::Runs) {
+                    // What it has shown comes first: whoever is told shows nothing more.
+                    self.written().await?;
                     self.outputs.send(Output::Stopped(signal)).await?;
                 }
             }
@@ -333,7 +353,8 @@ impl Guest {
             (&self.init.error, Output::Error),
         ] {
             let mut piece = vec![0; PIECE];
-            while let Ok(length @ 1..) = pipe.try_read(&mut piece) {
+            // Past the runtime, which may not have been told yet that there is something.
+            while let Ok(length @ 1..) = rustix::io::read(pipe, &mut piece) {
                 self.outputs.send(as_output(Bytes::copy_from_slice(&piece[..length]))).await?;
             }
         }
@@ -428,12 +449,19 @@ async fn may_write(pipe: Option<&pipe::Sender>, bytes: &BytesMut) -> io::Result<
     }
 }
 
-/// Sends what can be read now.
-fn pass(pipe: &pipe::Receiver, permit: OwnedPermit<Output>, as_output: fn(Bytes) -> Output) {
+/// Sends what can be read now; answers whether it was the end, which can be read again and again.
+fn pass(
+    pipe: &pipe::Receiver,
+    permit: OwnedPermit<Output>,
+    as_output: fn(Bytes) -> Output,
+) -> bool {
     let mut piece = vec![0; PIECE];
-    if let Ok(length @ 1..) = pipe.try_read(&mut piece) {
-        permit.send(as_output(Bytes::copy_from_slice(&piece[..length])));
+    match pipe.try_read(&mut piece) {
+        Ok(0) => return true,
+        Ok(length) => drop(permit.send(as_output(Bytes::copy_from_slice(&piece[..length])))),
+        Err(_) => {}
     }
+    false
 }
 
 /// The next piece; none at the end.
