@@ -98,6 +98,8 @@ pub enum Order {
     Signal(i32),
     /// The terminal has another size.
     Size(Terminal),
+    /// The program has the terminal from now on, or has not: then it stops when it reads from it.
+    Foreground(bool),
 }
 
 /// From the first process to the daemon.

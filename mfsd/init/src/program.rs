@@ -20,6 +20,14 @@ pub struct Program {
     pub limits: Vec<Limit>,
     /// The terminal to run it on; none: pipes.
     pub terminal: Option<Terminal>,
+    /// On a terminal: its standard input is a pipe all the same.
+    pub piped_input: bool,
+    /// On a terminal: its standard error is a pipe all the same.
+    pub piped_error: bool,
+    /// On a terminal: another has it, until [`Order::Foreground`](crate::Order::Foreground).
+    pub in_background: bool,
+    /// Signals that it begins with ignored, as nohup(1) and shells have it: bit n-1 for signal n.
+    pub ignored: u64,
 }
 
 /// A resource limit.
@@ -98,6 +106,10 @@ mod tests {
             nice: 0,
             limits: Vec::new(),
             terminal: None,
+            piped_input: false,
+            piped_error: false,
+            in_background: false,
+            ignored: 0,
         }
     }
 

@@ -84,7 +84,7 @@ impl Carried {
             let has_room = self.waiting.len() < MOST_WAITING;
             tokio::select! {
                 output = next_of(&mut self.host) => match output {
-                    Some(output) => if let Some(ended) = self.from_host(output).await? {
+                    Some(output) => if let Some(ended) = self.hear(output).await? {
                         return Some(ended);
                     },
                     None => {
@@ -112,7 +112,7 @@ impl Carried {
     }
 
     /// What comes from the node that runs it. `None`: the command is gone.
-    async fn from_host(&mut self, output: Output) -> Option<Option<v1::JobEnded>> {
+    async fn hear(&mut self, output: Output) -> Option<Option<v1::JobEnded>> {
         match output {
             Output::Ended(ended) => {
                 self.host = None;

@@ -289,6 +289,7 @@ impl Guest {
             }
             Input::Size(size) => self.init.order(&Order::Size(terminal(size))),
             Input::Signal(signal) => self.init.order(&Order::Signal(signal)),
+            Input::Foreground(is_its) => self.init.order(&Order::Foreground(is_its)),
             Input::Freeze(order) => self.freeze(order.try_into()?).await?,
             Input::Thaw(_) => self.thaw(),
             Input::Start(_) | Input::Restore(_) => {

@@ -47,7 +47,9 @@ fn begin<'a>(
     let setup = read_frame::<Setup>(File::from(setup)).or_refuse("be told what to run")?;
     let setup = setup.ok_or_else(|| Refusal::new("the job was not told what to run"))?;
     let pair = setup.program.terminal.map(|size| Pair::open(&setup, size)).transpose()?;
-    let relay = pair.as_ref().map(Relay::new).transpose().or_refuse("carry its terminal")?;
+    let types = !setup.program.piped_input;
+    let relay = pair.as_ref().map(|pair| Relay::new(pair, types)).transpose();
+    let relay = relay.or_refuse("carry its terminal")?;
     let started = program::start(&setup, pair.map(|pair| pair.slave))?;
     // Whoever reads what the program writes must see the end of it, and nothing here may lead out of the view.
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());

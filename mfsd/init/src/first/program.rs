@@ -72,15 +72,17 @@ fn prepare(
     // A group of its own in the session of the first process: as a shell starts its jobs, so that it can be
     // stopped (in a session of its own it would be an orphan, whom a terminal does not stop).
     rustix::process::setpgid(None, None).or_refuse("have a process group")?;
-    match terminal {
-        Some(slave) => {
+    if let Some(slave) = terminal {
+        if !program.in_background {
             // From the background, which it is not any more: the signal that stops others (SIGTTOU) is held.
             let own = rustix::process::getpid();
             rustix::termios::tcsetpgrp(&slave, own).or_refuse("have the terminal")?;
-            sys::replace_standard_streams(&slave).or_refuse("use its terminal")?;
         }
-        None => own_pipes(setup),
+        let apart = [program.piped_input, false, program.piped_error];
+        let streams = (0..).zip(apart).filter(|(_, piped)| !piped).map(|(stream, _)| stream);
+        sys::replace_streams(&slave, streams).or_refuse("use its terminal")?;
     }
+    own_pipes(setup);
     sys::keep_only_standard_streams().or_refuse("close what it inherits")?;
     sys::leave_keyring();
     lose_protection();
@@ -98,6 +100,7 @@ fn prepare(
             "the working directory {directory} of {host} cannot be entered: {error}"
         ))
     })?;
+    sys::ignore(program.ignored);
     sys::let_signals_in().or_refuse("have signals")
 }
 

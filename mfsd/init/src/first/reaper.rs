@@ -150,7 +150,11 @@ impl<'a> Reaper<'a> {
         loop {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((pid, status))) if pid == self.program => match status.stopping_signal() {
-                    Some(signal) => self.report(&Report::Stopped(signal)),
+                    Some(signal) => {
+                        // What it has shown comes first: whoever is told shows nothing more.
+                        self.relay.iter_mut().for_each(Relay::flush);
+                        self.report(&Report::Stopped(signal));
+                    }
                     None => how = Some(end_of(status)),
                 },
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
@@ -173,6 +177,11 @@ impl<'a> Reaper<'a> {
                 if let Some(relay) = &self.relay {
                     relay.resize(size);
                 }
+            }
+            Some(Order::Foreground(is_its)) => {
+                let own = rustix::process::getpgrp();
+                let group = if is_its { self.program } else { own };
+                self.relay.iter().for_each(|relay| relay.give(group));
             }
             None => self.hang_up(),
         }

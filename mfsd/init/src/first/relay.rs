@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use mfs_init::Terminal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
+use rustix::process::Pid;
 use rustix::time::Timespec;
 
 use crate::terminal::{Pair, resize};
@@ -32,11 +33,11 @@ pub(super) struct Relay {
 // === impl Relay ===
 
 impl Relay {
-    /// Between standard input and output of this process and that terminal.
-    pub(super) fn new(pair: &Pair) -> rustix::io::Result<Self> {
+    /// Between standard output and, if it `types`, standard input of this process and that terminal.
+    pub(super) fn new(pair: &Pair, types: bool) -> rustix::io::Result<Self> {
         let copy = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, 3);
         Ok(Self {
-            input: Some(copy(std::io::stdin().as_fd())?),
+            input: types.then(|| copy(std::io::stdin().as_fd())).transpose()?,
             output: copy(std::io::stdout().as_fd())?,
             master: copy(pair.master.as_fd())?,
             slave: copy(pair.slave.as_fd())?,
@@ -73,7 +74,7 @@ impl Relay {
             }
         }
         if !self.typed.is_empty() && is_ready(&self.master, PollFlags::OUT) {
-            give(&self.master, &mut self.typed);
+            put(&self.master, &mut self.typed);
         }
         self.show();
     }
@@ -83,7 +84,16 @@ impl Relay {
             self.shown = piece(&self.master);
         }
         if !self.shown.is_empty() && is_ready(&self.output, PollFlags::OUT) {
-            give(&self.output, &mut self.shown);
+            put(&self.output, &mut self.shown);
+        }
+    }
+
+    /// Passes on what the terminal shows, as far as it is taken at once.
+    pub(super) fn flush(&mut self) {
+        while is_ready(&self.output, PollFlags::OUT)
+            && (!self.shown.is_empty() || is_ready(&self.master, PollFlags::IN))
+        {
+            self.show();
         }
     }
 
@@ -109,6 +119,13 @@ impl Relay {
         // A terminal that is not there any more has nobody who would see it.
         let _ = resize(&self.slave, size);
     }
+
+    /// Gives the terminal to a process group of this process's session.
+    pub(super) fn give(&self, group: Pid) {
+        // A group that is gone needs no terminal. The signal that stops who is not in the foreground itself
+        // (SIGTTOU) is held.
+        let _ = rustix::termios::tcsetpgrp(&self.slave, group);
+    }
 }
 
 fn is_ready(fd: &impl AsFd, flags: PollFlags) -> bool {
@@ -125,7 +142,7 @@ fn piece(from: &OwnedFd) -> Vec<u8> {
     piece
 }
 
-fn give(to: &OwnedFd, bytes: &mut Vec<u8>) {
+fn put(to: &OwnedFd, bytes: &mut Vec<u8>) {
     match rustix::io::retry_on_intr(|| write(to, bytes)) {
         Ok(length) => drop(bytes.drain(..length)),
         Err(Errno::AGAIN) => {}

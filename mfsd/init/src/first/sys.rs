@@ -76,7 +76,15 @@ pub(super) fn close_above(number: i32) -> io::Result<()> {
 
 /// Puts `file` in the place of standard input, output and error.
 pub(super) fn replace_standard_streams(file: &impl AsFd) -> io::Result<()> {
-    for stream in 0..=2 {
+    replace_streams(file, 0..=2)
+}
+
+/// Puts `file` in the place of these of them.
+pub(super) fn replace_streams(
+    file: &impl AsFd,
+    streams: impl IntoIterator<Item = i32>,
+) -> io::Result<()> {
+    for stream in streams {
         // SAFETY: both are numbers of descriptors; what Rust's own handles of 0 to 2 refer to may change,
         // they own nothing.
         if unsafe { libc::dup2(file.as_fd().as_raw_fd(), stream) } == -1 {
@@ -119,6 +127,16 @@ pub(super) fn hold_signals() -> io::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut())
     };
     if result == 0 { Ok(()) } else { Err(last()) }
+}
+
+/// Ignores signals: bit n-1 for signal n.
+pub(super) fn ignore(signals: u64) {
+    for number in 1..=libc::SIGRTMAX() {
+        if signals & (1 << (number - 1)) != 0 {
+            // SAFETY: no handler is installed. A signal that cannot be ignored is refused.
+            unsafe { libc::signal(number, libc::SIG_IGN) };
+        }
+    }
 }
 
 /// Has signals delivered again.

@@ -98,6 +98,10 @@ impl Plan {
             nice: 0,
             limits: Vec::new(),
             terminal: None,
+            piped_input: false,
+            piped_error: false,
+            in_background: false,
+            ignored: 0,
         };
         let none = Path::new("").to_owned();
         let setup = Setup {

@@ -1,10 +1,14 @@
 //! The commands that run programs on the nodes of the cluster, show them, and end them.
 
+mod along;
 mod clear;
+mod input;
 mod kill;
 mod migrate;
 mod ps;
 mod run;
+mod screen;
+mod sys;
 
 use std::process::ExitCode;
 
