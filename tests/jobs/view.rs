@@ -31,6 +31,28 @@ fn a_job_sees_the_tree_the_directory_and_the_name_of_its_home() {
 }
 
 #[test]
+fn a_job_finds_its_home_and_what_it_selected() {
+    let cluster = Setup::nodes(3).up();
+    let n1 = cluster.node(1);
+    for node in ["n1", "n2"] {
+        let said = n1.run(&format!(
+            "mfs run -n {node} -- sh -c 'readlink /mfs/home /mfs/here /mfs/lastexec; sh -c \"readlink /mfs/home\"'"
+        ));
+        assert_eq!(said, format!("n1\n{node}\n{node}\nn1"));
+        let user = format!(
+            "cd /tmp && setpriv --reuid 1000 --regid 1000 --clear-groups mfs run -n {node} -- \
+             sh -c 'readlink /mfs/home; mfs select n3; readlink /mfs/selected; sh -c \"readlink /mfs/selected\"'"
+        );
+        assert_eq!(n1.run(&user), "n1\nn3\nn3");
+    }
+    // Who is no job is at home, whatever it calls itself.
+    assert_eq!(cluster.node(2).run("readlink /mfs/home"), "n2");
+    let posing = "cd /tmp && echo 'readlink /mfs/home; :' >keep && setpriv --reuid 1000 --regid 1000 --clear-groups \
+                  bash -c 'exec -a mfs-init bash keep n3'";
+    assert_eq!(cluster.node(2).run(posing), "n2");
+}
+
+#[test]
 fn a_job_is_run_as_who_started_it_with_all_that_goes_with_it() {
     let cluster = Setup::nodes(2).up();
     let n1 = cluster.node(1);

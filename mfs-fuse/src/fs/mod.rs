@@ -19,6 +19,7 @@ pub mod handle_map;
 mod here;
 pub mod inode_map;
 mod io;
+mod job;
 mod known;
 pub mod local;
 mod lock;

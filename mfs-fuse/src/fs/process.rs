@@ -164,6 +164,14 @@ impl ProcessId {
         .take(MAX_ANCESTORS)
     }
 
+    /// Whether it is root's in every respect. Another than [`Self::owner`]: root owns the files of all processes
+    /// that may not be looked into (proc(5)).
+    pub fn is_roots(self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"))
+    }
+
     /// The user the process belongs to.
     pub fn owner(self) -> Option<u32> {
         use std::os::unix::fs::MetadataExt;

@@ -38,8 +38,13 @@ impl MountedFs {
         }
         let view = self.nodes.view()?;
         let member = match name {
-            // Until there are jobs, every process is at home, and was executed, on the node it runs on.
-            "here" | "home" | "lastexec" => view.by_id(view.me()),
+            // A program is executed where its process runs; moving executes nothing.
+            "here" | "lastexec" => view.by_id(view.me()),
+            // Who is no job is at home.
+            "home" => match asker.home() {
+                Some(home) => view.by_name(&home),
+                None => view.by_id(view.me()),
+            },
             "selected" => self
                 .selections
                 .selected(asker)

@@ -11,7 +11,8 @@ use mfs::types::{Errno, FileName, NodeId, NodeName};
 
 use super::process::{Asker, ProcessId};
 
-/// Attribute of the mount's root that sets a selection: `PID NODE`, or `PID` alone to clear it.
+/// Attribute of the mount's root that sets a selection: `PID NODE`, or `PID` alone to clear it; 0 is the parent of
+/// who asks, who may not know its number here (in a job).
 ///
 /// Of the namespace `system`, because the kernel asks for write permission on the root for all others,
 /// and everybody may select for processes of their own.
@@ -40,7 +41,7 @@ struct Made {
 /// What was asked with [`SELECT_XATTR`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct SelectRequest {
-    /// The process it is for.
+    /// The process it is for; 0: the asker's parent.
     pub pid: u32,
     /// The node; `None` clears.
     pub node: Option<NodeName>,
@@ -68,7 +69,11 @@ impl Selections {
     /// Selects `node` for a process and its descendants, or clears its own selection. Only root and the
     /// owner of the process may.
     pub fn select(&self, asker: Asker, pid: u32, node: Option<NodeId>) -> Result<(), Errno> {
-        let process = ProcessId::of(pid).ok_or(Errno::Srch)?;
+        let process = match pid {
+            0 => asker.process().and_then(|process| process.lineage().nth(1)),
+            pid => ProcessId::of(pid),
+        };
+        let process = process.ok_or(Errno::Srch)?;
         if asker.uid != 0 && process.owner() != Some(asker.uid) {
             return Err(Errno::Perm);
         }

@@ -138,7 +138,7 @@ impl Guest {
         let is_guest = job.home != *node.credentials().identity().name();
         let id = JobId { home: job.home.clone(), number: job.number };
         let hosting = jobs.host(id, is_guest);
-        let user = job.caller.clone();
+        let (user, home) = (job.caller.clone(), job.home.clone());
         let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
         let (task, stage) = match coming {
             Coming::New => (Task::Begin(Box::new(setup)), Stage::Begins),
@@ -157,7 +157,7 @@ impl Guest {
                 (Task::Restore(Box::new(restore)), Stage::Held { _images: images, unread })
             }
         };
-        let init = Init::start(&task)?;
+        let init = Init::start(&task, &home)?;
         let (outputs, pending) = (outputs.clone(), BytesMut::new());
         Ok(Self {
             jobs,

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use anyhow::Context;
 use mfs::jobs::{MAX_FRAME, Notice, Order, Report, Streams, Task, read_frame, write_frame};
 use mfs::sync::Mutex;
+use mfs::types::NodeName;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -59,7 +60,7 @@ struct Ends {
 
 impl Init {
     /// Starts a keeper and gives it a task.
-    pub(super) fn start(task: &Task) -> anyhow::Result<Self> {
+    pub(super) fn start(task: &Task, home: &NodeName) -> anyhow::Result<Self> {
         let program = beside_this()?;
         let (keeper, theirs) = StdUnixStream::pair()?;
         let (input, output, error) = (Ends::read_there()?, Ends::read_here()?, Ends::read_here()?);
@@ -72,7 +73,13 @@ impl Init {
             reports: reports.number()?,
         };
         let mut command = std::process::Command::new(&program);
-        command.arg("keep").env_clear().stdin(input.theirs).stdout(output.theirs);
+        // Its home is for the mount, which tells the job (/mfs/home).
+        command
+            .arg("keep")
+            .arg(home.as_str())
+            .env_clear()
+            .stdin(input.theirs)
+            .stdout(output.theirs);
         command.stderr(Stdio::from(error.theirs));
         sys::pass(&mut command, vec![theirs.into(), orders.theirs, reports.theirs]);
         // It ends by itself when this side is closed, and gives the job a moment to end in order.

@@ -29,6 +29,9 @@ pub(crate) struct Args {
 /// The attribute of a mount's root that takes a selection: `PID NODE`, or `PID` to clear it.
 const ATTRIBUTE: &str = "system.mfs.selected";
 
+/// There, the parent of who asks.
+const PARENT: u32 = 0;
+
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mounts = stats::mountpoints_of_this_machine()?;
@@ -43,9 +46,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(number) if number.bytes().all(|b| b.is_ascii_digit()) => target(first, number)?,
         Some(name) => name.clone(),
     };
-    let caller =
-        rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
-    let pid = args.pid.unwrap_or(caller);
+    // In a job, the number of a process is another than the mount's.
+    let pid = args.pid.unwrap_or(PARENT);
     let value = format!("{pid} {node}");
     for mount in &mounts {
         setxattr(mount, ATTRIBUTE, value.as_bytes(), XattrFlags::empty()).map_err(|error| {

@@ -112,11 +112,16 @@ pub(crate) fn mountpoints_of_this_machine() -> anyhow::Result<Vec<PathBuf>> {
     Ok(mountpoints(&table))
 }
 
-/// The mount points of mfs in a mountinfo table (proc(5)).
+/// The mount points of whole mfs mounts in a mountinfo table (proc(5)).
 fn mountpoints(table: &str) -> Vec<PathBuf> {
     let ours =
         |line: &&str| line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("fuse.mfs "));
-    let point = |line: &str| line.split(' ').nth(4).map(unescaped);
+    // Not what shows a part alone, as a job's root does.
+    let point = |line: &str| {
+        let mut fields = line.split(' ').skip(3);
+        fields.next().filter(|root| *root == "/")?;
+        fields.next().map(unescaped)
+    };
     table.lines().filter(ours).filter_map(point).collect()
 }
 
