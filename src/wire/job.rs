@@ -30,11 +30,13 @@ pub struct StartJob {
     pub caller: Option<Caller>,
     /// Its number at its home; 0 where it has none yet.
     pub number: u64,
+    /// It is not moved by balancing.
+    pub stay: bool,
 }
 
 impl From<StartJob> for v1::StartJob {
     fn from(start: StartJob) -> Self {
-        let StartJob { program, node, local_tmp, caller, number } = start;
+        let StartJob { program, node, local_tmp, caller, number, stay } = start;
         let texts = |texts: Vec<Vec<u8>>| texts.into_iter().map(Bytes::from).collect();
         let limit = |limit: Limit| v1::ResourceLimit {
             resource: limit.resource,
@@ -57,6 +59,7 @@ impl From<StartJob> for v1::StartJob {
             local_tmp,
             caller: caller.map(Into::into),
             number,
+            stay,
         }
     }
 }
@@ -95,6 +98,7 @@ impl TryFrom<v1::StartJob> for StartJob {
             local_tmp: start.local_tmp,
             caller: start.caller.map(Caller::try_from).transpose()?,
             number: start.number,
+            stay: start.stay,
         })
     }
 }
@@ -148,6 +152,7 @@ mod tests {
             local_tmp: true,
             caller: Some(Caller::user(7, 8, &[9])),
             number: 3,
+            stay: true,
         }
     }
 

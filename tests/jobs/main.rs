@@ -1,7 +1,8 @@
 //! Programs that `mfs run` starts: they run elsewhere and see, say and end what they would here.
 
-mod moving;
+mod balance;
 mod lend;
+mod moving;
 mod place;
 mod terminal;
 mod view;

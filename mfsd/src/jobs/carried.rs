@@ -104,7 +104,9 @@ impl Carried {
                 input = inbound.message(), if has_room => self.put(input.ok().flatten()?.kind).await,
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Signal(signal) => self.put(Some(Input::Signal(signal))).await,
-                    Wish::Move(target, progress) => self.begin_moving(target, progress).await,
+                    Wish::Move(target, progress, reason) => {
+                        self.begin_moving(target, progress, reason).await;
+                    }
                 },
                 () = self.outputs.closed() => return None,
             }

@@ -50,6 +50,8 @@ pub(super) struct Hosted {
     /// As whom; whoever is not root here is not root.
     pub(super) caller: Caller,
     pub(super) local_tmp: bool,
+    /// It is not moved by balancing.
+    pub(super) stay: bool,
 }
 
 /// How a job comes here.
@@ -137,7 +139,8 @@ impl Guest {
         let (jobs, scratch) = (Arc::clone(&node.jobs), node.jobs.scratch.clone());
         let is_guest = job.home != *node.credentials().identity().name();
         let id = JobId { home: job.home.clone(), number: job.number };
-        let hosting = jobs.host(id, is_guest);
+        let is_brought = matches!(coming, Coming::Brought(_));
+        let hosting = jobs.host(id, is_guest, is_brought, job.stay);
         let (user, home) = (job.caller.clone(), job.home.clone());
         let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
         let (task, stage) = match coming {

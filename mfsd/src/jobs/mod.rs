@@ -30,13 +30,15 @@ mod timers;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use mfs::clock;
 use mfs::jobs::JobId;
-use mfs::jobs::balance::Movable;
+use mfs::jobs::balance::{Admission, Asks, Movable, Move, Refusal};
 use mfs::jobs::placement::{Candidate, Placed};
+use mfs::load::Load;
 use mfs::membership::{Member, Tag};
 use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
@@ -49,6 +51,7 @@ use criu::Criu;
 use images::Offers;
 
 use crate::load::JobUse;
+use crate::node::Node;
 
 pub(crate) use service::{LocalJobs, PeerJobs};
 
@@ -68,6 +71,8 @@ pub(crate) struct Jobs {
     /// Images that wait to be fetched.
     offers: Offers,
     state_dir: PathBuf,
+    /// A job is on its way by balancing.
+    steering: AtomicBool,
     criu: tokio::sync::OnceCell<Criu>,
     inner: Mutex<Inner>,
 }
@@ -79,6 +84,7 @@ struct Inner {
     last_hosted: u64,
     hosted: BTreeMap<u64, HostedJob>,
     placed: Placed,
+    admission: Admission,
 }
 
 /// A job that was started here and runs.
@@ -92,6 +98,8 @@ struct OwnJob {
     since: Instant,
     state: State,
     migrations: u32,
+    /// Why it was moved last, if it was by balancing.
+    reason: String,
     wishes: mpsc::UnboundedSender<Wish>,
 }
 
@@ -108,8 +116,15 @@ enum State {
 enum Wish {
     /// Send it this signal.
     Signal(i32),
-    /// Move it to this node, and tell how far it is.
-    Move(Member, mpsc::UnboundedSender<Result<v1::MigrationProgress, Status>>),
+    /// Move it to this node, and tell how far it is; with the reason, if it is by balancing.
+    Move(Member, mpsc::UnboundedSender<Result<v1::MigrationProgress, Status>>, Option<String>),
+}
+
+/// Why balancing moves a job, and what it asks of the target.
+#[derive(Debug)]
+struct Balancing {
+    reason: String,
+    asks: v1::MoveAsks,
 }
 
 /// Why nothing is done with a job.
@@ -128,6 +143,10 @@ struct HostedJob {
     since: Instant,
     /// Its home is another node.
     guest: bool,
+    /// It came from another node, running.
+    is_brought: bool,
+    /// It is not moved by balancing.
+    stay: bool,
     /// Its first process; 0 until it is known.
     pid: u32,
 }
@@ -165,6 +184,7 @@ impl Jobs {
             images,
             offers: Offers::default(),
             state_dir,
+            steering: AtomicBool::new(false),
             criu: tokio::sync::OnceCell::new(),
             inner: Mutex::default(),
         })
@@ -199,17 +219,29 @@ impl Jobs {
         inner.last += 1;
         let number = inner.last;
         let (state, since) = (State::Running, clock::now());
-        let job = OwnJob { caller, command, node, pid: 0, since, state, migrations: 0, wishes };
+        let job = OwnJob {
+            caller,
+            command,
+            node,
+            pid: 0,
+            since,
+            state,
+            migrations: 0,
+            reason: String::new(),
+            wishes,
+        };
         inner.own.insert(number, job);
         (Running { jobs: Arc::clone(self), number }, received)
     }
 
     /// A job begins here; a guest if its home is another node.
-    fn host(self: &Arc<Self>, id: JobId, guest: bool) -> Hosting {
+    fn host(self: &Arc<Self>, id: JobId, guest: bool, is_brought: bool, stay: bool) -> Hosting {
         let mut inner = self.inner.lock();
         inner.last_hosted += 1;
         let number = inner.last_hosted;
-        inner.hosted.insert(number, HostedJob { id, since: clock::now(), guest, pid: 0 });
+        inner
+            .hosted
+            .insert(number, HostedJob { id, since: clock::now(), guest, is_brought, stay, pid: 0 });
         count(&inner);
         Hosting { jobs: Arc::clone(self), number }
     }
@@ -225,6 +257,28 @@ impl Jobs {
         let inner = self.inner.lock();
         let known = inner.hosted.values().filter(|job| job.pid != 0);
         known.map(|job| (job.pid, job.guest)).collect()
+    }
+
+    /// Takes a job that balancing wants to move here, or says why not.
+    fn admit(&self, own: &Load, asks: Asks, is_own: bool) -> Result<(), Refusal> {
+        self.inner.lock().admission.admit(own, asks, is_own, clock::since_boot())
+    }
+
+    /// Has a job moved as balancing wants it, one at a time; a node where jobs cannot be moved leaves it.
+    pub(crate) fn steer(self: &Arc<Self>, node: &Arc<Node>, step: Move) {
+        if self.steering.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (jobs, node) = (Arc::clone(self), Arc::clone(node));
+        tokio::spawn(async move {
+            if jobs.criu().await.is_ok() {
+                match clearing::steer(&node, &step).await {
+                    Ok(to) => tracing::info!("job {} went to node {to}: {}", step.job, step.reason),
+                    Err(status) => tracing::debug!("job {} stays: {}", step.job, status.message()),
+                }
+            }
+            jobs.steering.store(false, Ordering::Relaxed);
+        });
     }
 
     /// The jobs of others that run here.
@@ -245,20 +299,21 @@ impl Jobs {
 
     /// The jobs that run here, as they count for balancing; `uses`: what each takes, by its first process.
     ///
-    /// Which files a job reads and writes is not known here yet, and none has been moved.
+    /// Which files a job reads and writes is not known here yet.
     pub(crate) fn movable(&self, uses: &HashMap<u32, JobUse>) -> Vec<Movable> {
         let inner = self.inner.lock();
         let movable = |job: &HostedJob| {
             let JobUse { cpu, resident } = *uses.get(&job.pid)?;
+            let here = clock::now().saturating_duration_since(job.since);
             Some(Movable {
                 id: job.id.clone(),
                 cpu,
                 resident,
                 traffic: Vec::new(),
-                age: clock::now().saturating_duration_since(job.since),
-                moved: None,
-                migrations: 0,
-                held: None,
+                age: here,
+                moved: job.is_brought.then_some(here),
+                migrations: job.is_brought.into(),
+                held: job.stay.then(|| "it is to stay where it is".to_owned()),
             })
         };
         inner.hosted.values().filter_map(movable).collect()
@@ -277,6 +332,7 @@ impl Jobs {
             age_ms: u64::try_from(job.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             state: job.state.name().to_owned(),
             migrations: job.migrations,
+            reason: job.reason.clone(),
         };
         inner.own.iter().map(told).collect()
     }

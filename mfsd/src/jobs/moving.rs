@@ -38,6 +38,8 @@ pub(super) struct Moving {
     /// Since when the job stands still.
     since: Option<Instant>,
     pid: u32,
+    /// Why, if it is by balancing.
+    reason: Option<String>,
 }
 
 /// What is next.
@@ -104,7 +106,12 @@ fn reason(ended: v1::JobEnded) -> String {
 
 impl Carried {
     /// Begins to move it.
-    pub(super) async fn begin_moving(&mut self, target: Member, progress: Progress) {
+    pub(super) async fn begin_moving(
+        &mut self,
+        target: Member,
+        progress: Progress,
+        reason: Option<String>,
+    ) {
         let refuse = |why: String| {
             let _ = progress.send(Err(Status::failed_precondition(why))); // or nobody waits
         };
@@ -133,6 +140,7 @@ impl Carried {
             deadline: clock::now() + PATIENCE,
             since: None,
             pid: 0,
+            reason,
         });
         self.running.change(|job| job.state = State::Moving);
         // The first action cannot end it.
@@ -247,12 +255,15 @@ impl Carried {
         match outcome {
             Outcome::Moved => {
                 moving.tell(moving.frozen.as_ref().map_or(0, |frozen| frozen.bytes));
-                tracing::info!("job {id} runs on node {} now", moving.target.name);
+                let reason = moving.reason.unwrap_or_default();
+                let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                tracing::info!("job {id} runs on node {} now{why}", moving.target.name);
                 self.host = moving.link;
                 self.running.change(|job| {
                     job.node = moving.target.name.clone();
                     (job.pid, job.state) = (moving.pid, State::Running);
                     job.migrations += 1;
+                    job.reason = reason;
                 });
                 self.put_what_waits(true).await;
                 After::Goes

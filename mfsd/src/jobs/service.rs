@@ -21,7 +21,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::host::{self, Coming, Hosted};
-use super::{Denied, Wish, clearing, home, load, preflight};
+use super::{Balancing, Denied, Wish, clearing, home, load, preflight};
 use crate::cluster::dial;
 use crate::daemon::Daemon;
 use crate::local::{asker, require_root};
@@ -175,7 +175,7 @@ impl LocalJobsService for LocalJobs {
             Status::not_found(format!("there is no node {}: `mfs nodes` shows them", id.home))
         })?;
         if home.id == view.me() {
-            let progress = begin_moving(&node, id.number, &to, caller.uid).await?;
+            let progress = begin_moving(&node, id.number, &to, caller.uid, None).await?;
             return Ok(Response::new(Box::pin(progress)));
         }
         let mut client = home::client(&node, home).await.map_err(Status::unavailable)?;
@@ -251,7 +251,7 @@ impl JobsService for PeerJobs {
             Status::unavailable("this node does not know yet where the job comes from: try again")
         })?;
         let (number, local_tmp) = (start.number, start.local_tmp);
-        let job = Hosted { home, number, program, caller, local_tmp };
+        let job = Hosted { home, number, program, caller, local_tmp, stay: start.stay };
         let inputs = inbound.map_while(Result::ok);
         let outputs = host::host(&self.0, job, coming, inputs);
         let outputs =
@@ -291,7 +291,7 @@ impl JobsService for PeerJobs {
         request: Request<v1::TakeAwayRequest>,
     ) -> Result<Response<Progress>, Status> {
         let peer = peer_of(&request)?;
-        let progress = clearing::take_away(&self.0, peer.node, request.into_inner().number).await?;
+        let progress = clearing::take_away(&self.0, peer.node, request.into_inner()).await?;
         Ok(Response::new(Box::pin(progress)))
     }
 
@@ -306,7 +306,7 @@ impl JobsService for PeerJobs {
         let caller = caller.map(Caller::try_from).transpose();
         let caller = caller.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let caller = self.vouch(&peer, caller)?;
-        let progress = begin_moving(&self.0, number, &node, caller.uid).await?;
+        let progress = begin_moving(&self.0, number, &node, caller.uid, None).await?;
         Ok(Response::new(Box::pin(progress)))
     }
 
@@ -315,11 +315,11 @@ impl JobsService for PeerJobs {
         request: Request<v1::CanRestoreRequest>,
     ) -> Result<Response<v1::CanRestoreReply>, Status> {
         let peer = peer_of(&request)?;
-        let v1::CanRestoreRequest { caller, machine } = request.into_inner();
+        let v1::CanRestoreRequest { caller, machine, asks } = request.into_inner();
         let caller = caller.map(Caller::try_from).transpose();
         let caller = caller.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let caller = self.vouch(&peer, caller)?;
-        let why_not = preflight::why_not(&self.0, &caller, &machine).await;
+        self.vouch(&peer, caller)?;
+        let why_not = preflight::why_not(&self.0, peer.node, &machine, asks).await;
         Ok(Response::new(v1::CanRestoreReply { why_not: why_not.unwrap_or_default() }))
     }
 
@@ -343,6 +343,7 @@ pub(super) async fn begin_moving(
     number: u64,
     to: &str,
     uid: u32,
+    balancing: Option<Balancing>,
 ) -> Result<UnboundedReceiverStream<Result<v1::MigrationProgress, Status>>, Status> {
     let caller = node.jobs.may(number, uid).map_err(|denied| denied.status(node, number))?;
     let view = node.view();
@@ -355,10 +356,15 @@ pub(super) async fn begin_moving(
         Status::not_found(format!("there is no node {to:?}: `mfs nodes` shows them"))
     })?;
     if node.jobs.node_of(number).as_ref() != Some(&target.name) {
-        preflight::check(node, &target, caller).await?;
+        let asks = balancing.as_ref().map(|balancing| balancing.asks);
+        preflight::check(node, &target, caller, asks).await?;
     }
     let (progress, told) = mpsc::unbounded_channel();
-    let wished = node.jobs.wish(number, Wish::Move(target, progress), uid);
+    let wished = node.jobs.wish(
+        number,
+        Wish::Move(target, progress, balancing.map(|balancing| balancing.reason)),
+        uid,
+    );
     wished.map_err(|denied| denied.status(node, number))?;
     Ok(UnboundedReceiverStream::new(told))
 }

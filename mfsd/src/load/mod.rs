@@ -278,9 +278,8 @@ impl Teller {
         true
     }
 
-    /// Asks whether a job that runs here had better run elsewhere. Nothing is done about it yet: it is counted, and
-    /// said in the log for whoever looks for it.
-    fn weigh(&self, node: &Node, cluster: &ClusterLoad, measured: &Measured) {
+    /// Has a job that had better run elsewhere moved there.
+    fn weigh(&self, node: &Arc<Node>, cluster: &ClusterLoad, measured: &Measured) {
         if measured.jobs.is_empty() {
             return;
         }
@@ -289,6 +288,7 @@ impl Teller {
         if let Some(step) = step {
             m::JOBS_BETTER_ELSEWHERE.add_one();
             tracing::debug!("job {} had better run on {}: {}", step.job, step.to, step.reason);
+            node.jobs.steer(node, step);
         }
     }
 }

@@ -32,6 +32,7 @@ struct Job {
     node: String,
     state: String,
     migrations: u32,
+    reason: String,
     age_ms: u64,
 }
 
@@ -75,6 +76,7 @@ impl Job {
             node: job.node,
             state: job.state,
             migrations: job.migrations,
+            reason: job.reason,
             age_ms: job.age_ms,
         }
     }

@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Give it a /tmp of its own, in the memory of the node where it runs
     #[arg(long)]
     local_tmp: bool,
+    /// Leave it where it begins, unless somebody says `mfs migrate`; so is one that runs on a named node
+    #[arg(long)]
+    stay: bool,
     /// The program and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
@@ -77,7 +80,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let program = along::program(args.command, &screen, ignored)?;
     let mut mfsd = connect(&args.daemon).await?;
     let node = args.node.unwrap_or_default();
-    let start = StartJob { program, node, local_tmp: args.local_tmp, caller: None, number: 0 };
+    // Whoever names a node means it.
+    let stay = args.stay || !node.is_empty();
+    let local_tmp = args.local_tmp;
+    let start = StartJob { program, node, local_tmp, caller: None, number: 0, stay };
     let (inputs, received) = mpsc::channel(IN_FLIGHT);
     inputs.try_send(message(Input::Start(start.into()))).context("cannot start")?;
     let mut signals = Signals::take(ignored)?;
