@@ -80,6 +80,11 @@ impl FdBudget {
         self.0.limit
     }
 
+    /// A third of it, and so about a quarter of what the process may open: for what is held only to save messages.
+    pub fn quarter(&self) -> usize {
+        self.limit() / 3
+    }
+
     fn count_up(&self) -> Result<(), Errno> {
         let share = &*self.0;
         let more = |taken: usize| (taken < share.limit).then_some(taken + 1);

@@ -147,6 +147,9 @@ metrics! {
     /// Files that no local process opens for writing unnoticed, since mounts open and read them without a message.
     SERVER_FILES_GUARDED: Gauge = "mfs_server_files_guarded",
         Gauge, Count, Experimental, Daemon;
+    /// Most of them: a quarter of the descriptors that mfsd may open.
+    SERVER_FILES_GUARDED_LIMIT: Gauge = "mfs_server_files_guarded_limit",
+        Gauge, Count, Experimental, Daemon;
     /// Local openings for writing that waited for mounts to let a file go, counted by file.
     SERVER_WRITERS_AWAITED: Counter = "mfs_server_writers_awaited_total",
         Counter, Count, Experimental, Daemon;

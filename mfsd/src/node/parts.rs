@@ -105,7 +105,7 @@ pub(super) fn files(
         root: root.to_owned(),
         instance,
         lease_term: LEASE_TERM,
-        limits: Limits::default(),
+        limits: Limits { guarded_files: export.budget().quarter(), ..Limits::default() },
         ledger: Some(runtime.join(LEDGER)),
         intents: Some(runtime.join(INTENTS)),
         writers: Some(runtime.join(WRITERS)),

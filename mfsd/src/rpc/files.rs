@@ -120,7 +120,7 @@ impl<T: Tree> FilesService<T> {
                 verifier: instance.verifier,
                 limits,
                 settling: Settling::after(grace.as_ref()),
-                coherence: Coherence::new(terms, grace, writers),
+                coherence: Coherence::new(terms, grace, limits.guarded_files, writers),
                 neighbours: Arc::default(),
                 locks: LockWaiters::default(),
                 once: Once::new(intents),

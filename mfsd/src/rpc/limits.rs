@@ -28,6 +28,8 @@ pub(crate) struct Limits {
     pub(crate) patience: Duration,
     /// Files on which one session holds leases.
     pub(crate) leased_files: usize,
+    /// Files that are guarded for all peers, a descriptor each.
+    pub(crate) guarded_files: usize,
 }
 
 impl Default for Limits {
@@ -44,6 +46,7 @@ impl Default for Limits {
             greeting: Duration::from_secs(10),
             patience: Duration::from_secs(4),
             leased_files: 200_000,
+            guarded_files: 3_072,
         }
     }
 }

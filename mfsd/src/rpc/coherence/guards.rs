@@ -18,12 +18,11 @@ use mfs::types::{InodeNo, Leases, SessionId};
 use super::{Coherence, Inner};
 use crate::rpc::tree::Guard;
 
-/// Most files that are guarded: each takes a descriptor, and a peer shall not have this daemon hold more than
-/// 4,096.
-const MOST: usize = 3_072;
-
 /// How many of the oldest are asked back where there are too many.
 const SOME: usize = 64;
+
+/// How long a file is guarded at least, where there is no room for others.
+const LEAST_KEPT: Duration = Duration::from_secs(10);
 
 /// How long a file system below the tree is kept from being unmounted by files of it that nobody has open.
 const MOUNT_KEPT: Duration = Duration::from_secs(10);
@@ -32,10 +31,11 @@ const MOUNT_KEPT: Duration = Duration::from_secs(10);
 const GUARDED: Leases = Leases::HANDLE.union(Leases::DATA_READ);
 
 /// The guarded files.
-#[derive(Default)]
 pub(super) struct Guards {
+    /// Most of them: each takes a descriptor.
+    most: usize,
     files: HashMap<InodeNo, Guarded>,
-    /// Roughly in the order in which they came; some may be gone.
+    /// Roughly in the order in which they were used, as far as this is told here; some may be gone.
     order: VecDeque<InodeNo>,
     /// How many opens for writing are under way: the kernel would let them wait for a guard, and with them the
     /// threads that they are done on.
@@ -51,7 +51,9 @@ struct Guarded {
     awaited: bool,
     /// It is not there for who only keeps pages any more.
     spared: bool,
-    /// When it was guarded.
+    /// It was asked for again since it was looked at last.
+    used: bool,
+    /// When it was guarded, or looked at to make room.
     since: Duration,
 }
 
@@ -75,8 +77,8 @@ impl Coherence {
         if inner.guards.writers.contains_key(&ino) {
             return None;
         }
-        if inner.guards.files.len() >= MOST && !inner.guards.files.contains_key(&ino) {
-            let oldest = inner.guards.oldest();
+        if inner.guards.is_full() && !inner.guards.files.contains_key(&ino) {
+            let oldest = inner.guards.oldest(since_boot());
             for ino in &oldest {
                 inner.guards.enter(*ino).spared = true;
             }
@@ -98,7 +100,7 @@ impl Coherence {
     ) -> Option<GuardHold<'_>> {
         let inner = self.inner.lock();
         let is_new = !inner.guards.files.contains_key(&ino);
-        let is_busy = inner.guards.writers.contains_key(&ino) || inner.guards.files.len() >= MOST;
+        let is_busy = inner.guards.writers.contains_key(&ino) || inner.guards.is_full();
         if is_new && is_busy { None } else { self.guard_in(inner, ino, take) }
     }
 
@@ -112,7 +114,7 @@ impl Coherence {
         if guarded.awaited {
             return None;
         }
-        guarded.answers += 1;
+        (guarded.answers, guarded.used) = (guarded.answers + 1, guarded.guard.is_some());
         let is_guarded = guarded.guard.is_some();
         drop(inner);
         // From here on it is let go of in any case.
@@ -221,6 +223,15 @@ impl Inner {
 // === impl Guards ===
 
 impl Guards {
+    pub(super) fn new(most: usize) -> Self {
+        m::SERVER_FILES_GUARDED_LIMIT.set(i64::try_from(most).unwrap_or(i64::MAX));
+        Self { most, files: HashMap::new(), order: VecDeque::new(), writers: HashMap::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.files.len() >= self.most
+    }
+
     fn enter(&mut self, ino: InodeNo) -> &mut Guarded {
         let Self { files, order, .. } = self;
         files.entry(ino).or_insert_with(|| {
@@ -245,19 +256,37 @@ impl Guards {
         freed?.guard
     }
 
-    /// Some of those that have been guarded for longest.
-    fn oldest(&mut self) -> Vec<InodeNo> {
+    /// Some of those that were used longest ago, if that is long ago: who looks at more files than there is room for,
+    /// again and again, shall find some of them guarded. Each that was used since it was looked at last is left out
+    /// once.
+    fn oldest(&mut self, now: Duration) -> Vec<InodeNo> {
         let mut oldest = Vec::with_capacity(SOME);
+        let is_young = |guarded: &Guarded| now.saturating_sub(guarded.since) < LEAST_KEPT;
         while oldest.len() < SOME
             && let Some(ino) = self.order.pop_front()
         {
-            if self.files.contains_key(&ino) && !oldest.contains(&ino) {
-                oldest.push(ino);
+            if self.files.get(&ino).is_some_and(is_young) {
+                self.order.push_front(ino);
+                break;
+            }
+            let was_used =
+                self.files.get_mut(&ino).map(|guarded| std::mem::take(&mut guarded.used));
+            match was_used {
+                Some(true) => self.renew(ino, now),
+                Some(false) if !oldest.contains(&ino) => oldest.push(ino),
+                Some(false) | None => {}
             }
         }
         // They are the youngest now, should they stay.
-        self.order.extend(&oldest);
+        oldest.iter().for_each(|ino| self.renew(*ino, now));
         oldest
+    }
+
+    fn renew(&mut self, ino: InodeNo, now: Duration) {
+        self.order.push_back(ino);
+        if let Some(guarded) = self.files.get_mut(&ino) {
+            guarded.since = now;
+        }
     }
 }
 
@@ -310,8 +339,8 @@ mod tests {
 
     fn coherence() -> Arc<Coherence> {
         let patience = Duration::from_secs(1);
-        let terms = Terms { term: patience, patience, files_per_session: 8 };
-        Coherence::new(terms, None, Writers::default())
+        let terms = Terms { term: patience, patience, files_per_session: 100 };
+        Coherence::new(terms, None, 4, Writers::default())
     }
 
     #[test]
@@ -381,6 +410,39 @@ mod tests {
         assert!(coherence.guard(FILE, || take(&count)).is_none());
         coherence.forgo(FILE);
         assert!(coherence.guard(FILE, || take(&count)).is_some());
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_is_asked_back_where_there_are_too_many() {
+        let (coherence, count) = (coherence(), Arc::new(AtomicUsize::new(0)));
+        let session = SessionId::new(1).expect("not 0");
+        let (outbox, mut inbox) = mpsc::unbounded_channel();
+        coherence.attach(session, 1, &outbox);
+        let files = std::iter::successors(Some(FILE), |ino| Some(ino.next())).take(SOME + 3);
+        let files: Vec<_> = files.collect();
+        let (last, files) = files.split_last().expect("there are some");
+        coherence.inner.lock().guards.most = files.len();
+        let open = |ino: InodeNo| {
+            let reading = coherence.begin_reading();
+            let held = coherence.guard(ino, || take(&count));
+            let granted = reading.grant(session, None, &[(ino, Leases::HANDLE)]);
+            drop(held);
+            granted[0]
+        };
+        for ino in files.iter().chain(&files[..2]) {
+            assert_eq!(open(*ino), Leases::HANDLE);
+        }
+        assert_eq!(open(*last), Leases::empty(), "there is no room");
+        assert!(inbox.try_recv().is_err(), "nor is any of them old");
+        for guarded in coherence.inner.lock().guards.files.values_mut() {
+            guarded.since = guarded.since.saturating_sub(LEAST_KEPT);
+        }
+        assert_eq!(open(*last), Leases::empty());
+        assert!(inbox.try_recv().is_ok(), "they are asked back");
+        let handles = files[2..].iter().map(|ino| (*ino, Leases::HANDLE)).collect();
+        coherence.returned(session, ReturnLease { recall: 1, files: handles });
+        assert_eq!(count.load(Ordering::Relaxed), 2, "the first two were used again");
+        assert_eq!(open(*last), Leases::HANDLE);
     }
 
     #[test]

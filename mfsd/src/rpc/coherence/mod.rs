@@ -111,8 +111,14 @@ pub(super) trait Asked {
 // === impl Coherence ===
 
 impl Coherence {
-    /// A table without leases; `grace` says what a daemon before this one may have granted.
-    pub(super) fn new(terms: Terms, grace: Option<Grace>, writers: Writers) -> Arc<Self> {
+    /// A table without leases; `grace` says what a daemon before this one may have granted. At most so many `guards`
+    /// are held.
+    pub(super) fn new(
+        terms: Terms,
+        grace: Option<Grace>,
+        guards: usize,
+        writers: Writers,
+    ) -> Arc<Self> {
         Arc::new(Self {
             noticing: Mutex::new(()),
             inner: Mutex::new(Inner {
@@ -125,7 +131,7 @@ impl Coherence {
                 growing: HashMap::new(),
                 streams: HashMap::new(),
                 cut: Vec::new(),
-                guards: Guards::default(),
+                guards: Guards::new(guards),
             }),
             writers,
         })
@@ -353,6 +359,7 @@ mod tests {
         let coherence = Coherence::new(
             Terms { term: patience, patience, files_per_session: 8 },
             None,
+            4,
             Writers::default(),
         );
         let session = SessionId::new(1).unwrap();
