@@ -175,7 +175,7 @@ impl Export {
             }
             Operation::SetLock(op) => {
                 let file = find(op.open)?;
-                Outcome::Done(file.set_lock(op.owner, op.family, op.kind, op.range, caller.pid)?)
+                Outcome::Done(file.set_lock(&op, caller.pid)?)
             }
         })
     }

@@ -6,12 +6,11 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::open_file::OpenFile;
-use super::tenant::Tenant;
-use crate::types::op::{LockFamily, LockKind, LockRange};
+use super::tenant::{Taken, Tenant};
+use crate::types::op::{LockFamily, LockHolder, LockKind, LockRange, Taking};
 use crate::types::{InodeNo, LockOwner};
 
 /// A lock that is held.
@@ -29,8 +28,8 @@ pub struct LockRecord {
     pub kind: LockKind,
     /// Where.
     pub range: LockRange,
-    /// The process, as its node numbers it; 0 where unknown.
-    pub pid: u32,
+    /// Who took it, and how; the process is 0 where unknown.
+    pub taking: Taking,
     /// When its owner last locked something of the file.
     pub since: Instant,
 }
@@ -54,7 +53,7 @@ impl Tenant {
         drop(owners);
         let mut records = Vec::new();
         for (owner, held) in descriptions {
-            let since = *held.locked.lock();
+            let Taken { taking, at } = *held.taken.lock();
             let path = path_of(held.fd.as_fd());
             // One that cannot be looked at is one that is not told of.
             for (kind, range) in held.locked_ranges().unwrap_or_default() {
@@ -65,8 +64,8 @@ impl Tenant {
                     owner: Some(owner),
                     kind,
                     range,
-                    pid: held.pid.load(Ordering::Relaxed),
-                    since,
+                    taking,
+                    since: at,
                 });
             }
         }
@@ -87,7 +86,7 @@ impl OpenFile {
             owner: None,
             kind,
             range: LockRange::ALL,
-            pid,
+            taking: Taking { pid, by: LockHolder::Description },
             since,
         })
     }

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
@@ -16,10 +16,10 @@ use super::mounts::{reopen, stat};
 use super::open_file::{Body, OpenFile};
 use super::pinned::InodeKey;
 use super::sys;
-use super::tenant::Description;
+use super::tenant::{Description, Taken};
 use crate::clock;
 use crate::sync::Mutex;
-use crate::types::op::{HeldLock, LockFamily, LockKind, LockRange};
+use crate::types::op::{HeldLock, LockFamily, LockKind, LockRange, SetLock, Taking};
 use crate::types::{Errno, LockOwner};
 
 /// Most ranges that one owner may have locked on one file. The kernel keeps a list of them, which it
@@ -54,21 +54,17 @@ impl OpenFile {
         }))
     }
 
-    /// Takes, changes or releases a lock for a process.
+    /// Takes, changes or releases a lock for a process: the one that is named, or `opener`.
     ///
     /// # Errors
     /// EAGAIN if another holds one in its way; EBADF if the open does not permit it.
-    pub fn set_lock(
-        &self,
-        owner: LockOwner,
-        family: LockFamily,
-        kind: LockKind,
-        range: LockRange,
-        pid: u32,
-    ) -> Result<(), Errno> {
+    pub fn set_lock(&self, lock: &SetLock, opener: u32) -> Result<(), Errno> {
+        let SetLock { owner, family, kind, range, .. } = *lock;
+        let pid = if lock.taking.pid == 0 { opener } else { lock.taking.pid };
+        let taking = Taking { pid, ..lock.taking };
         match family {
             LockFamily::Flock => self.flock(kind, pid),
-            LockFamily::Range => self.set_range_lock(owner, kind, range, pid),
+            LockFamily::Range => self.set_range_lock(owner, kind, range, taking),
         }
     }
 
@@ -111,7 +107,7 @@ impl OpenFile {
         owner: LockOwner,
         kind: LockKind,
         range: LockRange,
-        pid: u32,
+        taking: Taking,
     ) -> Result<(), Errno> {
         let permitted = match kind {
             LockKind::Shared => self.access().reads(),
@@ -151,8 +147,7 @@ impl OpenFile {
         }
         sys::set_range_lock(&description.fd, kind, range)?;
         if kind != LockKind::Unlock {
-            description.pid.store(pid, Ordering::Relaxed);
-            *description.locked.lock() = clock::now();
+            *description.taken.lock() = Taken { taking, at: clock::now() };
         }
         if kind == LockKind::Unlock && range == LockRange::ALL {
             owners.remove(&key);
@@ -177,8 +172,7 @@ impl OpenFile {
             through: self.0.serial,
             process: AtomicBool::new(false),
             number: self.0.number,
-            pid: AtomicU32::new(0),
-            locked: Mutex::new(clock::now()),
+            taken: Mutex::new(Taken { taking: Taking::default(), at: clock::now() }),
             ranges,
             _slot: slot,
         }))

@@ -11,7 +11,7 @@
 //!   `Opened::position`
 //!     `Awaited::kept` | `Hidden::known` | `Mounts::known` | `Pinned::table` | `OpenIndex::by_file` | `Tenant::owners` | `Programs::uses`
 //!   `Tenant::owners`
-//!     `Description::locked`
+//!     `Description::taken`
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;

@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::fd_budget::{FdBudget, FdSlot};
 use super::pinned::InodeKey;
 use crate::sync::Mutex;
+use crate::types::op::Taking;
 use crate::types::{InodeNo, LockOwner, NodeId};
 
 /// A session's share of the descriptors, and its lock owners: the same number of another session is
@@ -35,12 +36,18 @@ pub(super) struct Description {
     pub(super) process: AtomicBool,
     /// The number of the file.
     pub(super) number: InodeNo,
-    /// The process that locked something last, as its node numbers it, and when.
-    pub(super) pid: AtomicU32,
-    pub(super) locked: Mutex<Instant>,
+    /// How something was locked last.
+    pub(super) taken: Mutex<Taken>,
     /// Not fewer ranges than are locked on it.
     pub(super) ranges: AtomicUsize,
     pub(super) _slot: FdSlot,
+}
+
+/// Who took a lock, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) taking: Taking,
+    pub(super) at: Instant,
 }
 
 // === impl Tenant ===

@@ -194,6 +194,7 @@ fn a_lock_ends_with_its_open_though_the_file_is_leased() {
         kind: op::LockKind::Exclusive,
         range: op::LockRange::ALL,
         wait: false,
+        taking: op::Taking::default(),
     };
     export.call(&caller, lock, opens).unwrap();
     let beside = std::fs::File::open(dir.path().join("a")).unwrap();

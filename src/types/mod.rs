@@ -9,6 +9,7 @@ mod errno;
 mod feature;
 mod flags;
 mod ids;
+mod lock;
 mod name;
 mod node;
 pub mod op;

@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 
+pub use super::lock::{HeldLock, LockFamily, LockHolder, LockKind, LockRange, TakenLock, Taking};
 use super::{
     Access, AccessMode, Attr, DataVersion, FallocateMode, FileId, FileKind, FileName, InodeNo,
     LockOwner, OpenFlags, OpenId, OpenProof, RenameFlags, SeekWhence, SetAttr, SetXattrMode,
@@ -95,46 +96,6 @@ pub struct Written {
     pub version: Option<DataVersion>,
     /// The file was not written, as others had changed it: the bytes are in this one, its conflict copy.
     pub apart: Option<Bytes>,
-}
-
-/// Kinds of lock; they do not see each other, as on one machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LockFamily {
-    /// fcntl(2) F_SETLK and F_OFD_SETLK: byte ranges, by owner.
-    Range,
-    /// flock(2): the whole file, by open.
-    Flock,
-}
-
-/// What a lock excludes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LockKind {
-    /// Others' exclusive locks.
-    Shared,
-    /// All others' locks.
-    Exclusive,
-    /// Nothing: releases the range.
-    Unlock,
-}
-
-/// A stretch of bytes from `start`; `end` is the last byte, `u64::MAX` the end of any file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LockRange {
-    /// First byte.
-    pub start: u64,
-    /// Last byte, inclusive.
-    pub end: u64,
-}
-
-/// A lock that stands in the way, or the `Unlock` that nothing does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldLock {
-    /// What it excludes.
-    pub kind: LockKind,
-    /// What it covers.
-    pub range: LockRange,
-    /// Its process on the home node; -1 where it is held by a remote process or an open description.
-    pub pid: i32,
 }
 
 /// What a device node that is created stands for: (major, minor).
@@ -532,6 +493,8 @@ operations! {
         range: LockRange,
         /// Wait until it is free.
         wait: bool,
+        /// Who takes it, and how.
+        taking: Taking,
     } -> Done(());
 }
 
@@ -589,9 +552,4 @@ impl Operation {
 impl ReadDir {
     /// Most entries of one listing.
     pub const MAX_ENTRIES: u32 = 4_096;
-}
-
-impl LockRange {
-    /// The whole file.
-    pub const ALL: Self = Self { start: 0, end: u64::MAX };
 }

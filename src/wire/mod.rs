@@ -11,6 +11,7 @@ mod greeting;
 pub mod job;
 mod lease;
 pub mod load;
+pub mod locks;
 mod message;
 pub mod moving;
 mod operation;

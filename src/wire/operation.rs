@@ -6,7 +6,7 @@ use mfs_proto::v1::request::Body;
 use super::error::{Malformed, Problem, Undecodable};
 use super::outcome::{MAX_XATTR, decode_target};
 use super::{field, value};
-use crate::types::op::{self, Operation};
+use crate::types::op::{self, LockHolder, Operation};
 use crate::types::{FileId, FileKind, FileName, LockOwner, OpenId};
 
 // === Encoding ===
@@ -162,6 +162,8 @@ impl From<Operation> for Body {
                 start: o.range.start,
                 end: o.range.end,
                 wait: o.wait,
+                pid: o.taking.pid,
+                by_description: o.taking.by == LockHolder::Description,
             }),
         }
     }
@@ -387,6 +389,7 @@ fn decode_on_open(body: Body) -> Result<Operation, Undecodable> {
             kind: value::decode_lock_kind("set_lock.kind", o.kind)?,
             range: value::decode_range("set_lock.end", o.start, o.end)?,
             wait: o.wait,
+            taking: op::Taking { pid: o.pid, by: value::lock_holder(o.by_description) },
         }
         .into(),
         _ => return Err(Undecodable::UnknownBody),

@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 use super::error::{Malformed, Problem};
 use super::field;
 use crate::types::op::{
-    DirEntry, Entry, HeldLock, Listing, LockFamily, LockKind, LockRange, Opened, ReadDir, Written,
+    DirEntry, Entry, HeldLock, Listing, LockFamily, LockHolder, LockKind, LockRange, Opened,
+    ReadDir, Written,
 };
 use crate::types::{
     Access, Attr, Caller, Capabilities, DataVersion, FileKind, OpenProof, SeekWhence, SetAttr,
@@ -43,6 +44,10 @@ enumeration! {
     encode_xattr_mode, decode_xattr_mode: SetXattrMode <-> SetXattrMode { Any, Create, Replace, }
     encode_family, decode_family: LockFamily <-> LockFamily { Range, Flock, }
     encode_lock_kind, decode_lock_kind: LockKind <-> LockKind { Shared, Exclusive, Unlock, }
+}
+
+pub(super) const fn lock_holder(is_description: bool) -> LockHolder {
+    if is_description { LockHolder::Description } else { LockHolder::Process }
 }
 
 // === Caller ===

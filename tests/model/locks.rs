@@ -1,7 +1,9 @@
 //! Locks exclude other owners, other sessions and local processes, and end when they should.
 
 use mfs::export::{OpenMap, Opens};
-use mfs::types::op::{Flush, GetLock, HeldLock, LockFamily, LockKind, LockRange, Open, SetLock};
+use mfs::types::op::{
+    Flush, GetLock, HeldLock, LockFamily, LockKind, LockRange, Open, SetLock, Taking,
+};
 use mfs::types::{Access, Caller, Errno, FileId, LockOwner, OpenFlags};
 
 use crate::lab::{Lab, needs_root, open_id};
@@ -38,7 +40,15 @@ impl<'a> Session<'a> {
         range: LockRange,
     ) -> Result<(), Errno> {
         let owner = LockOwner(owner);
-        let lock = SetLock { open: open_id(id), owner, family, kind, range, wait: false };
+        let lock = SetLock {
+            open: open_id(id),
+            owner,
+            family,
+            kind,
+            range,
+            wait: false,
+            taking: Taking::default(),
+        };
         self.lab.export.call(&Caller::root(), lock, &self.opens)
     }
 

@@ -59,6 +59,8 @@ fn set_lock() -> v1::SetLock {
         start: 0,
         end: u64::MAX,
         wait: false,
+        pid: 0,
+        by_description: false,
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use mfs::types::op::{
     CheckAccess, CopyRange, Create, DirEntry, Entry, Fallocate, Flush, GetAttr, GetLock, GetXattr,
-    HeldLock, Link, ListXattr, Listing, LockFamily, LockKind, LockRange, Lookup, MakeDir, MakeNode,
-    MakeSymlink, Open, Opened, Operation, Outcome, Read, ReadData, ReadDir, ReadLink, Release,
-    RemoveDir, RemoveXattr, Rename, Seek, SetAttributes, SetLock, SetXattr, StatFsOf, Sync, Unlink,
-    Write, Written,
+    HeldLock, Link, ListXattr, Listing, LockFamily, LockHolder, LockKind, LockRange, Lookup,
+    MakeDir, MakeNode, MakeSymlink, Open, Opened, Operation, Outcome, Read, ReadData, ReadDir,
+    ReadLink, Release, RemoveDir, RemoveXattr, Rename, Seek, SetAttributes, SetLock, SetXattr,
+    StatFsOf, Sync, Taking, Unlink, Write, Written,
 };
 use mfs::types::{
     Access, AccessMode, Attr, Caller, Capabilities, DataVersion, Epoch, Errno, ExportId,
@@ -337,6 +337,11 @@ fn on_open() -> impl Strategy<Value = Operation> {
     ]
 }
 
+fn taking() -> impl Strategy<Value = Taking> {
+    let by = select(vec![LockHolder::Process, LockHolder::Description]);
+    (any::<u32>(), by).prop_map(|(pid, by)| Taking { pid, by })
+}
+
 fn locks() -> impl Strategy<Value = Operation> {
     let family = select(vec![LockFamily::Range, LockFamily::Flock]);
     prop_oneof![
@@ -347,9 +352,9 @@ fn locks() -> impl Strategy<Value = Operation> {
             range
         }
         .into()),
-        (open(), owner(), family, lock_kind(), range(), any::<bool>()).prop_map(
-            |(open, owner, family, kind, range, wait)| {
-                SetLock { open, owner, family, kind, range, wait }.into()
+        (open(), owner(), family, lock_kind(), range(), any::<bool>(), taking()).prop_map(
+            |(open, owner, family, kind, range, wait, taking)| {
+                SetLock { open, owner, family, kind, range, wait, taking }.into()
             }
         ),
     ]

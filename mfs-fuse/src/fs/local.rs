@@ -3,7 +3,7 @@
 //! Data bypasses mfsd: finding, reading, listing and opening go to the export itself, by the same code that
 //! mfsd runs. What changes names and attributes goes through mfsd, which knows who remembers them; a file
 //! that is open for writing is open there, too, so that nobody remembers what is written past it; and so is
-//! a program that runs, so that nobody writes it.
+//! a program that runs, so that nobody writes it. Locks of jobs are taken there (`server_locks`).
 //!
 //! Lock order: `Local::noted` is a leaf.
 
@@ -21,15 +21,18 @@ use mfs::types::{Caller, Errno, FileId, OpenFlags, OpenId};
 
 use super::backing::{Origin, Terms};
 use super::remote::Remote;
+use super::server_locks::ServerLocks;
 
 /// Direct access to one export of this node.
 #[derive(Debug)]
 pub struct Local {
     export: Export,
     pool: Pool,
-    opens: Arc<OpenMap>,
+    pub(super) opens: Arc<OpenMap>,
     /// The opens that mfsd must know of, and their names there.
-    noted: Mutex<HashMap<OpenId, OpenId>>,
+    pub(super) noted: Mutex<HashMap<OpenId, OpenId>>,
+    /// The locks that mfsd has taken.
+    pub(super) locks: ServerLocks,
     last_open: AtomicU64,
     changes: Changes,
     terms: Terms,
@@ -51,7 +54,7 @@ pub enum Changes {
 pub struct LocalOpen(OpenFile);
 
 /// An operation that was taken apart already; its answer is as it came.
-struct Whole(Operation);
+pub(super) struct Whole(pub(super) Operation);
 
 // === impl Whole ===
 
@@ -92,6 +95,7 @@ impl Local {
             pool: Pool::new(Pool::USUAL_THREADS),
             opens: Arc::new(opens),
             noted: Mutex::default(),
+            locks: ServerLocks::default(),
             last_open: AtomicU64::new(0),
             changes,
             terms,
@@ -112,13 +116,23 @@ impl Local {
                 operation => server.call(origin, Whole(operation)).await?,
             },
             Changes::Server(server) => {
+                let operation = match self.lock_there(server, origin, operation).await {
+                    Ok(outcome) => return C::answer(outcome?).ok_or(Errno::Proto),
+                    Err(operation) => operation,
+                };
+                if let Operation::Flush(op::Flush { open, owner: Some(owner) }) = operation {
+                    self.unlock_there(server, origin, open, owner).await?;
+                }
                 let released = match &operation {
                     Operation::Release(release) => Some(release.open),
                     _ => None,
                 };
                 let asked = Self::is_lookup(&operation).then(|| operation.clone());
                 let outcome = self.execute(origin.caller, operation).await;
-                if let Some(theirs) = released.and_then(|open| self.noted.lock().remove(&open)) {
+                let noted = released
+                    .and_then(|open| self.noted.lock().remove(&open).map(|theirs| (open, theirs)));
+                if let Some((open, theirs)) = noted {
+                    self.locks.forget(open, theirs);
                     self.release(server, origin, theirs).await;
                 }
                 match (outcome?, asked) {
@@ -255,7 +269,7 @@ impl Local {
         }
     }
 
-    async fn release(&self, server: &Remote, origin: &Origin<'_>, theirs: OpenId) {
+    pub(super) async fn release(&self, server: &Remote, origin: &Origin<'_>, theirs: OpenId) {
         if let Err(error) = server.call(origin, op::Release { open: theirs }).await {
             tracing::debug!(%error, "mfsd keeps an open until the session ends");
         }

@@ -52,7 +52,7 @@ impl MountedFs {
         wait: bool,
     ) -> Result<(), Errno> {
         // Read while the caller still waits in its system call, before anything else can end the wait.
-        let family = if asker.is_in_flock() { LockFamily::Flock } else { LockFamily::Range };
+        let (family, taking) = asker.locks(kind);
         let handle = self.handle(fh)?;
         let open = handle.as_open().ok_or(Errno::BadF)?;
         let number = open.bring_home(asker).await?;
@@ -67,7 +67,7 @@ impl MountedFs {
         let mut settled = false;
         // A server waits by itself, the export never does.
         loop {
-            let ask = op::SetLock { open: number, owner, family, kind, range, wait };
+            let ask = op::SetLock { open: number, owner, family, kind, range, wait, taking };
             match open.backing.call(&origin, ask).await {
                 Err(Errno::Again) if !wait && !settled => {
                     settled = true;

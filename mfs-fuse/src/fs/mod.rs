@@ -34,6 +34,7 @@ pub mod remote;
 mod removed;
 mod root;
 pub mod selection;
+mod server_locks;
 mod told;
 mod write_back;
 

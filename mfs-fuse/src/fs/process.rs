@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
+use mfs::types::op::{LockFamily, LockHolder, LockKind, Taking};
 use mfs::types::{Caller, Capabilities};
 
 /// Who asks, as the kernel's request says: identity and thread id.
@@ -109,21 +110,40 @@ impl Asker {
         })
     }
 
-    /// Whether the thread is in flock(2): fuser passes on no flag that tells it from fcntl(2). `false`
-    /// also where it cannot be read; the lock is then one of byte ranges over the whole file, as on NFS.
-    pub fn is_in_flock(self) -> bool {
-        self.tid != 0 && self.system_call() == Some(libc::SYS_flock)
+    /// Which system call of a lock the thread is in: fuser passes on no flag that tells flock(2) from
+    /// fcntl(2). Where it cannot be read, the lock is one of byte ranges, as on NFS, and the process's.
+    pub fn locks(self, kind: LockKind) -> (LockFamily, Taking) {
+        const OF_DESCRIPTIONS: [u64; 2] = [libc::F_OFD_SETLK as u64, libc::F_OFD_SETLKW as u64];
+        let call = (self.tid != 0).then(|| self.system_call()).flatten();
+        let (family, by) = match call {
+            Some((libc::SYS_flock, _)) => (LockFamily::Flock, LockHolder::Description),
+            Some((libc::SYS_fcntl, command)) if OF_DESCRIPTIONS.contains(&command) => {
+                (LockFamily::Range, LockHolder::Description)
+            }
+            _ => (LockFamily::Range, LockHolder::Process),
+        };
+        // Who unlocks leaves no trace.
+        let holder = if kind == LockKind::Unlock { None } else { self.status() };
+        (family, Taking { pid: holder.map_or(0, |status| status.tgid), by })
+    }
+
+    /// Whether the process lives in a pid namespace of its own, as those of a job do.
+    pub fn is_apart(self) -> bool {
+        static OURS: LazyLock<Option<PathBuf>> =
+            LazyLock::new(|| fs::read_link("/proc/self/ns/pid").ok());
+        let theirs = fs::read_link(format!("/proc/{}/ns/pid", self.tid)).ok();
+        self.tid != 0 && theirs.is_some() && theirs != *OURS
     }
 
     /// Whether the thread is in rename(2). `false` also where it cannot be read.
     pub fn is_in_rename(self) -> bool {
         const RENAMES: [i64; 3] = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
-        self.tid != 0 && self.system_call().is_some_and(|call| RENAMES.contains(&call))
+        self.tid != 0 && self.system_call().is_some_and(|(call, _)| RENAMES.contains(&call))
     }
 
-    fn system_call(self) -> Option<i64> {
-        let line = fs::read_to_string(format!("/proc/{}/syscall", self.tid)).ok()?;
-        line.split_whitespace().next()?.parse().ok()
+    /// The number of the system call, and its second argument.
+    fn system_call(self) -> Option<(i64, u64)> {
+        system_call(&fs::read_to_string(format!("/proc/{}/syscall", self.tid)).ok()?)
     }
 
     /// The process of the thread; `None` if it cannot be seen.
@@ -202,6 +222,15 @@ impl FromStr for Status {
     }
 }
 
+/// The number and the second argument in a line `72 0x3 0x25 0x7ffc 0x0 0x0 0x0 0x7ffc 0x7f1d`
+/// (proc_pid_syscall(5)).
+fn system_call(line: &str) -> Option<(i64, u64)> {
+    let mut words = line.split_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let second = words.nth(1)?.strip_prefix("0x")?;
+    Some((number, u64::from_str_radix(second, 16).ok()?))
+}
+
 /// Signals whose default is not to end the process (signal(7)).
 const fn harmless() -> u64 {
     1 << (libc::SIGCHLD - 1)
@@ -263,6 +292,13 @@ mod tests {
         assert_eq!(file_capabilities(0), Capabilities::empty());
         assert_eq!(file_capabilities(1 << 27 | 1), Capabilities::CHOWN | Capabilities::MKNOD);
         assert_eq!(file_capabilities(u64::MAX), Capabilities::all());
+    }
+
+    #[test]
+    fn a_system_call_is_read_with_its_command() {
+        assert_eq!(system_call("72 0x3 0x25 0x7ffc 0x0 0x0 0x0 0x7ffc 0x7f1d\n"), Some((72, 0x25)));
+        assert_eq!(system_call("running\n"), None);
+        assert_eq!(system_call("-1 0x7ffc 0x7f1d\n").map(|(number, _)| number), Some(-1));
     }
 
     #[test]

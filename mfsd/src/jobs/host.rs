@@ -22,7 +22,7 @@ use tokio_stream::{Stream, StreamExt};
 
 use super::images::Images;
 use super::init::{Heard, Init};
-use super::{Hosting, Jobs, fetch, obstacles, processes};
+use super::{Hosting, Jobs, fetch, locks, obstacles, processes};
 use crate::node::Node;
 
 /// Most bytes of one message.
@@ -65,6 +65,7 @@ pub(super) enum Coming {
 
 /// A job on this node.
 struct Guest {
+    node: Arc<Node>,
     jobs: Arc<Jobs>,
     hosting: Hosting,
     outputs: Sender<Output>,
@@ -136,6 +137,7 @@ impl Guest {
         coming: Coming,
         outputs: &Sender<Output>,
     ) -> anyhow::Result<Self> {
+        let node = Arc::clone(node);
         let (jobs, scratch) = (Arc::clone(&node.jobs), node.jobs.scratch.clone());
         let is_guest = job.home != *node.credentials().identity().name();
         let id = JobId { home: job.home.clone(), number: job.number };
@@ -147,7 +149,7 @@ impl Guest {
             Coming::New => (Task::Begin(Box::new(setup)), Stage::Begins),
             Coming::Brought(brought) => {
                 let criu = jobs.criu().await?;
-                let images = fetch::images(node, &brought, &user, outputs).await?;
+                let images = fetch::images(&node, &brought, &user, outputs).await?;
                 let restore = Restore {
                     criu: criu.program().to_owned(),
                     images: images.path().to_owned(),
@@ -163,6 +165,7 @@ impl Guest {
         let init = Init::start(&task, &home)?;
         let (outputs, pending) = (outputs.clone(), BytesMut::new());
         Ok(Self {
+            node,
             jobs,
             hosting,
             outputs,
@@ -371,7 +374,8 @@ impl Guest {
             let why = "it does not run yet".to_owned();
             return Ok(self.outputs.send(Output::NotFrozen(why)).await?);
         }
-        let (jobs, first, user) = (Arc::clone(&self.jobs), self.first, self.user.clone());
+        let (node, jobs) = (Arc::clone(&self.node), Arc::clone(&self.jobs));
+        let (first, user) = (self.first, self.user.clone());
         let movable = match obstacles::look(first) {
             Ok(movable) => movable,
             Err(why) => return Ok(self.outputs.send(Output::NotFrozen(why)).await?),
@@ -379,6 +383,7 @@ impl Guest {
         let stopped = processes::stopped(first);
         let dump = tokio::spawn(async move {
             let criu = jobs.criu().await?;
+            locks::refuse_if_held(&node, first).await?;
             let images = Images::new(&jobs.images, order.token)?;
             let dumped = criu.dump(first, images.path(), movable, &user);
             tokio::time::timeout(DUMP_PATIENCE, dumped).await.context("it takes too long")??;

@@ -19,6 +19,7 @@ mod images;
 mod init;
 mod link;
 mod load;
+mod locks;
 mod moving;
 mod obstacles;
 mod preflight;
@@ -53,6 +54,7 @@ use images::Offers;
 use crate::load::JobUse;
 use crate::node::Node;
 
+pub(crate) use locks::PeerLocks;
 pub(crate) use service::{LocalJobs, PeerJobs};
 
 /// Most bytes of a message: a command and an environment as large as Linux takes them, and more.

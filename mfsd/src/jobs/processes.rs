@@ -24,6 +24,11 @@ pub(super) fn of(first: u32) -> Vec<u32> {
     found
 }
 
+/// Whether a process of this number is there.
+pub(super) fn is_there(process: u32) -> bool {
+    fs::exists(format!("/proc/{process}")).unwrap_or(true)
+}
+
 /// Those that are stopped by a signal.
 pub(super) fn stopped(first: u32) -> Vec<u32> {
     let mut all = of(first);

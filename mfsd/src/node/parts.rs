@@ -14,6 +14,7 @@ use mfs::types::{ExportId, KernelFeature, NodeId};
 use mfs_proto::v1::cluster_server::ClusterServer;
 use mfs_proto::v1::enrol_server::EnrolServer;
 use mfs_proto::v1::jobs_server::JobsServer;
+use mfs_proto::v1::moving_locks_server::MovingLocksServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::service::Routes;
@@ -24,7 +25,7 @@ use super::{Files, Node, register, server};
 use crate::cluster::exchange::Exchanger;
 use crate::cluster::membership::{Membership, MembershipSettings};
 use crate::cluster::services;
-use crate::jobs::{MAX_START, PeerJobs};
+use crate::jobs::{MAX_START, PeerJobs, PeerLocks};
 use crate::listener::{self, Door};
 use crate::peer;
 use crate::rpc::{ExportTree, FilesService, FilesSettings, Instance, Limits};
@@ -186,6 +187,10 @@ impl Node {
             .add_service(InterceptedService::new(self.files.server(), peer::require))
             .add_service(InterceptedService::new(
                 JobsServer::new(PeerJobs(self.clone())).max_decoding_message_size(MAX_START),
+                peer::require,
+            ))
+            .add_service(InterceptedService::new(
+                MovingLocksServer::new(PeerLocks(self.clone())),
                 peer::require,
             ))
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mfs::clock;
 use mfs::export::LockRecord;
-use mfs::types::op::{Entry, LockFamily, LockKind, LockRange, Lookup, Operation, Outcome};
+use mfs::types::op::{Entry, LockFamily, LockKind, LockRange, Lookup, Operation, Outcome, Taking};
 use mfs::types::{Access, Caller, Errno, FileName, InodeNo, NodeId, OpenId, SessionId};
 use mfs::wire::cluster::node_id_bytes;
 use mfs_proto::v1;
@@ -77,7 +77,7 @@ impl<T: Tree> FilesService<T> {
     }
 
     /// Runs `look` on a thread that may block.
-    async fn blocking<R: Send + 'static>(
+    pub(super) async fn blocking<R: Send + 'static>(
         self: &Arc<Self>,
         look: impl FnOnce(Arc<Self>) -> R + Send + 'static,
     ) -> Option<R> {
@@ -195,12 +195,12 @@ impl<'a, T: Tree> Look<'a, T> {
         let (mut held, mut awaited) = (Vec::new(), Vec::new());
         for (session, away) in &self.sessions {
             let holder = self.holder(session, *away);
-            let opens: Vec<_> = session.opens.lock().all().into_iter().map(|(o, _)| o).collect();
-            let tenant = session.tenant.lock().clone();
-            let records = tenant.map_or_else(Vec::new, |tenant| T::locks(&tenant, &opens));
-            held.extend(records.into_iter().filter(|record| of(record.ino)).map(|record| {
-                v1::LockEntry { holder: Some(holder.clone()), ..self.record(record, false) }
-            }));
+            held.extend(session.locks().into_iter().filter(|record| of(record.ino)).map(
+                |record| v1::LockEntry {
+                    holder: Some(holder.clone()),
+                    ..self.record(record, false)
+                },
+            ));
             let waits = session.waits.lock().all();
             for wait in waits {
                 let Some(open) = session.opens.lock().find(wait.lock.open) else { continue };
@@ -219,7 +219,10 @@ impl<'a, T: Tree> Look<'a, T> {
                         LockFamily::Range => lock.range,
                         LockFamily::Flock => LockRange::ALL,
                     },
-                    pid: wait.pid,
+                    taking: match lock.taking.pid {
+                        0 => Taking { pid: wait.pid, ..lock.taking },
+                        _ => lock.taking,
+                    },
                     since: wait.since,
                 };
                 let entry = self.record(record, true);
@@ -243,7 +246,7 @@ impl<'a, T: Tree> Look<'a, T> {
         let path = record.path.unwrap_or_default();
         v1::LockEntry {
             holder: None,
-            pid: record.pid,
+            pid: record.taking.pid,
             owner: record.owner.map_or(0, |owner| owner.0),
             family: family.into(),
             kind: kind.into(),

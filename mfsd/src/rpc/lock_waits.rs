@@ -82,6 +82,7 @@ fn wanted(lock: &SetLock) -> Wanted {
 #[cfg(test)]
 mod tests {
     use mfs::clock;
+    use mfs::types::op::Taking;
 
     use super::*;
 
@@ -94,6 +95,7 @@ mod tests {
             kind: LockKind::Shared,
             range: LockRange::ALL,
             wait: true,
+            taking: Taking::default(),
         };
         let (mut waits, start) = (LockWaits::default(), clock::now());
         let at = |millis| start + Duration::from_millis(millis);

@@ -37,6 +37,7 @@ mod ledger;
 mod limits;
 mod lock_waiters;
 mod lock_waits;
+mod moving_locks;
 mod neighbours;
 mod once;
 mod open_table;

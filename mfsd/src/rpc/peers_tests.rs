@@ -14,7 +14,7 @@ use mfs::net::{Connector, IoStream};
 use mfs::sync::Mutex;
 use mfs::types::op::{
     Create, Flush, Link, LockFamily, LockKind, LockRange, MakeDir, Read, Release, RemoveDir,
-    Rename, SetLock, Sync, Unlink, Write,
+    Rename, SetLock, Sync, Taking, Unlink, Write,
 };
 use mfs::types::{
     Access, Caller, Errno, FileId, FileName, LockOwner, NodeId, NodeName, NodeNumber, OpenFlags,
@@ -218,6 +218,7 @@ impl Mount {
             kind,
             range: LockRange::ALL,
             wait: kind != LockKind::Unlock,
+            taking: Taking::default(),
         };
         self.call(lock(LockKind::Exclusive)).await.map_err(|e| ("lock", e))?;
         for block in 0..8 {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use mfs::export::LockRecord;
 use mfs::sync::Mutex;
 use mfs::telemetry::instruments::Held as Counted;
 use mfs::telemetry::metrics::SERVER_SESSIONS;
@@ -109,6 +110,13 @@ impl<T: Tree> Session<T> {
             keeps_handles: AtomicBool::new(false),
             _counted: SERVER_SESSIONS.hold(),
         }
+    }
+
+    /// The locks that it holds. Blocks.
+    pub(super) fn locks(&self) -> Vec<LockRecord> {
+        let opens: Vec<_> = self.opens.lock().all().into_iter().map(|(open, _)| open).collect();
+        let tenant = self.tenant.lock().clone();
+        tenant.map_or_else(Vec::new, |tenant| T::locks(&tenant, &opens))
     }
 
     /// Ends the session and hands over what it owned, to be closed on a thread that may block.

@@ -1,7 +1,7 @@
 //! The locks that an open file holds, remembered to be taken again in a new session.
 
 use crate::types::LockOwner;
-use crate::types::op::{LockFamily, LockKind, LockRange};
+use crate::types::op::{LockFamily, LockKind, LockRange, Taking};
 
 /// One lock that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,7 @@ pub(super) struct Held {
     /// Shared or exclusive.
     pub(super) kind: LockKind,
     pub(super) range: LockRange,
+    pub(super) taking: Taking,
 }
 
 /// The locks of one open. As in the kernel, an owner has at most one lock on a byte: a new one takes the
@@ -73,7 +74,8 @@ mod tests {
 
     fn held(owner: u64, kind: LockKind, start: u64, end: u64) -> Held {
         let range = LockRange { start, end };
-        Held { owner: LockOwner(owner), family: LockFamily::Range, kind, range }
+        let taking = Taking::default();
+        Held { owner: LockOwner(owner), family: LockFamily::Range, kind, range, taking }
     }
 
     #[test]

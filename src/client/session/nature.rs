@@ -139,7 +139,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::types::op::{LockFamily, LockRange, SetAttributes};
+    use crate::types::op::{LockFamily, LockRange, SetAttributes, Taking};
     use crate::types::{FileId, LockOwner, SetAttr};
 
     fn lock(kind: LockKind, wait: bool) -> Operation {
@@ -150,6 +150,7 @@ mod tests {
             kind,
             range: LockRange::ALL,
             wait,
+            taking: Taking::default(),
         }
         .into()
     }

@@ -158,8 +158,8 @@ impl Opens {
         let Some(o) = self.table.get(&open) else { return Vec::new() };
         o.locks
             .iter()
-            .map(|Held { owner, family, kind, range }| {
-                let again = SetLock { open, owner, family, kind, range, wait: true };
+            .map(|Held { owner, family, kind, range, taking }| {
+                let again = SetLock { open, owner, family, kind, range, wait: true, taking };
                 (Arc::clone(&o.caller), again.into())
             })
             .collect()
@@ -206,8 +206,8 @@ impl Opens {
     }
 
     fn note_lock(&mut self, set: &SetLock) {
-        let SetLock { open, owner, family, kind, range, wait: _ } = *set;
-        let lock = Held { owner, family, kind, range };
+        let SetLock { open, owner, family, kind, range, wait: _, taking } = *set;
+        let lock = Held { owner, family, kind, range, taking };
         let Some(file) = self.table.get(&open).map(|o| o.file.clone()) else { return };
         if family == crate::types::op::LockFamily::Range {
             // Range locks belong to the owner and the file, through whichever open they were taken.

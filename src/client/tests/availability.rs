@@ -12,7 +12,7 @@ use crate::client::testing::network::{Door, Network, member};
 use crate::client::testing::server::file;
 use crate::client::{Patience, Peers, PeersConfig};
 use crate::membership::{MemberState, View};
-use crate::types::op::{GetAttr, LockFamily, LockKind, LockRange, Open, Read, SetLock};
+use crate::types::op::{GetAttr, LockFamily, LockKind, LockRange, Open, Read, SetLock, Taking};
 use crate::types::{Access, Caller, Errno, LockOwner, NodeId, OpenFlags, OpenId};
 
 struct World {
@@ -232,6 +232,7 @@ async fn a_lock_is_waited_for_beyond_the_timeout_until_it_is_free_or_the_caller_
         kind: LockKind::Exclusive,
         range: LockRange::ALL,
         wait: true,
+        taking: Taking::default(),
     };
     let server = || world.network.node(1).server.lock();
     server().foreign_locks.insert(open);

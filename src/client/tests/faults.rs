@@ -93,6 +93,7 @@ fn every_operation() -> Vec<Operation> {
             kind: LockKind::Shared,
             range,
             wait: false,
+            taking: Taking::default(),
         }
         .into(),
     ]
@@ -152,6 +153,7 @@ async fn workload(peers: &Peers, node: NodeId) -> Result<(), (Errno, &'static st
         kind,
         range: LockRange::ALL,
         wait: kind != LockKind::Unlock,
+        taking: Taking::default(),
     };
     let data = Bytes::from_static(b"x");
     let steps: Vec<Operation> = vec![

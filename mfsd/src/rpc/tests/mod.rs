@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mfs::types::op::{
     Create, LockFamily, LockKind, LockRange, Lookup, Open, Operation, Outcome, Read, Release,
-    SetLock, Write,
+    SetLock, Taking, Write,
 };
 use mfs::types::{
     Access, Caller, Epoch, Errno, FileId, FileName, Incarnation, LockOwner, NodeId, NodeName,
@@ -225,6 +225,7 @@ fn lock(open: u64, owner: u64, kind: LockKind, wait: bool) -> SetLock {
         kind,
         range: LockRange::ALL,
         wait,
+        taking: Taking::default(),
     }
 }
 

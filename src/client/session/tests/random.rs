@@ -10,7 +10,7 @@ use super::model::{World, file};
 use crate::client::session::{Event, Lane, Note};
 use crate::types::op::{
     Create, LockFamily, LockKind, LockRange, Lookup, MakeDir, Open, Operation, Read, Release,
-    SetLock, Sync, Write,
+    SetLock, Sync, Taking, Write,
 };
 use crate::types::{Access, Errno, FileName, LockOwner, OpenFlags, OpenId, RequestId};
 use crate::wire::features;
@@ -109,7 +109,8 @@ impl Callers {
 fn lock(open: OpenId, kind: LockKind, wait: bool) -> SetLock {
     // One owner for each request kind keeps what is expected plain: a lock is held or not.
     let owner = LockOwner(open.get());
-    SetLock { open, owner, family: LockFamily::Range, kind, range: LockRange::ALL, wait }
+    let (family, range, taking) = (LockFamily::Range, LockRange::ALL, Taking::default());
+    SetLock { open, owner, family, kind, range, wait, taking }
 }
 
 fn make(world: &mut World, callers: &mut Callers, step: Move) {

@@ -8,7 +8,7 @@ use super::model::{PATIENCE, World, file, proof};
 use crate::client::session::{Event, LOCK_WAIT, Lane, Note, RECLAIM_PATIENCE, RELOCK_WAIT};
 use crate::types::op::{
     Flush, LockFamily, LockKind, LockRange, Lookup, MakeDir, Open, Outcome, Read, Release, SetLock,
-    Sync, Write,
+    Sync, Taking, Write,
 };
 use crate::types::{Access, Errno, FileName, LockOwner, OpenFlags, OpenId, RequestId};
 use crate::wire::features;
@@ -40,6 +40,7 @@ fn lock(number: u64, wait: bool) -> SetLock {
         kind: LockKind::Exclusive,
         range: LockRange::ALL,
         wait,
+        taking: Taking::default(),
     }
 }
 
