@@ -266,12 +266,13 @@ impl Jobs {
         self.inner.lock().admission.admit(own, asks, is_own, clock::since_boot())
     }
 
-    /// Has a job moved as balancing wants it, one at a time; a node where jobs cannot be moved leaves it.
-    pub(crate) fn steer(self: &Arc<Self>, node: &Arc<Node>, step: Move) {
+    /// Has a job moved as balancing wants it, one at a time; answers whether it is tried. A node where jobs cannot
+    /// be moved leaves it.
+    pub(crate) fn steer(self: &Arc<Self>, node: &Arc<Node>, step: &Move) -> bool {
         if self.steering.swap(true, Ordering::Relaxed) {
-            return;
+            return false;
         }
-        let (jobs, node) = (Arc::clone(self), Arc::clone(node));
+        let (jobs, node, step) = (Arc::clone(self), Arc::clone(node), step.clone());
         tokio::spawn(async move {
             if jobs.criu().await.is_ok() {
                 match clearing::steer(&node, &step).await {
@@ -281,6 +282,7 @@ impl Jobs {
             }
             jobs.steering.store(false, Ordering::Relaxed);
         });
+        true
     }
 
     /// The jobs of others that run here.

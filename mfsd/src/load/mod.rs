@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use mfs::clock;
 use mfs::identity::{IdentityError, Store};
-use mfs::jobs::balance::{Rules, decide};
+use mfs::jobs::balance::{Departures, Rules, decide};
 use mfs::load::{ClusterLoad, Idleness, Lending, Load, Speed, Window, Wish, Wishes};
 use mfs::membership::Tag;
 use mfs::sync::Mutex;
@@ -69,6 +69,8 @@ struct Teller {
     loads: Arc<Loads>,
     window: Window,
     idleness: Idleness,
+    /// Moves that are in no measurement yet.
+    departures: Departures,
     began: std::time::Instant,
     heard: mpsc::Receiver<Vec<u8>>,
 }
@@ -105,6 +107,7 @@ impl Loads {
             loads: Arc::clone(&node.loads),
             window: Window::new(me),
             idleness: Idleness::default(),
+            departures: Departures::default(),
             began: clock::now(),
             heard,
         };
@@ -279,16 +282,20 @@ impl Teller {
     }
 
     /// Has a job that had better run elsewhere moved there.
-    fn weigh(&self, node: &Arc<Node>, cluster: &ClusterLoad, measured: &Measured) {
+    fn weigh(&mut self, node: &Arc<Node>, cluster: &ClusterLoad, measured: &Measured) {
         if measured.jobs.is_empty() {
             return;
         }
         let movable = node.jobs.movable(&measured.jobs);
-        let step = decide(&Rules::default(), cluster, &movable, rand::random());
+        let now = self.now();
+        let cluster = self.departures.seen(cluster, now);
+        let step = decide(&Rules::default(), &cluster, &movable, rand::random());
         if let Some(step) = step {
             m::JOBS_BETTER_ELSEWHERE.add_one();
             tracing::debug!("job {} had better run on {}: {}", step.job, step.to, step.reason);
-            node.jobs.steer(node, step);
+            if node.jobs.steer(node, &step) {
+                self.departures.note(&step, now);
+            }
         }
     }
 }
