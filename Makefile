@@ -11,6 +11,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 # mount(8) looks for mount.TYPE in /sbin only.
 HELPERDIR ?= /sbin
+# Where a private CRIU is unpacked, if the machine has none that can move jobs.
+STATEDIR = /var/lib/mfs
 BINDIR = $(PREFIX)/bin
 SBINDIR = $(PREFIX)/sbin
 UNITDIR = $(PREFIX)/lib/systemd/system
@@ -80,6 +82,7 @@ install:
 	install -m 644 $(GENERATED)/completions/mfs.fish $(DESTDIR)$(FISHDIR)
 	install -m 644 README.md CHANGELOG.md fstab.example dist/mfs.mount dist/mfsd.toml docs/*.md $(DESTDIR)$(DOCDIR)
 	@test -n "$(DESTDIR)" || scripts/installed add
+	@test -n "$(DESTDIR)" || scripts/criu $(STATEDIR)/criu || true # said by the script; jobs are placed, not moved
 
 # Leaves /etc/mfs, /var/lib/mfs (the node's identity) and the fstab line: they are the administrator's.
 uninstall:
@@ -90,7 +93,7 @@ uninstall:
 	    $(DESTDIR)$(MANDIR)/man1/mfs.1 $(DESTDIR)$(MANDIR)/man1/mfs-*.1 $(DESTDIR)$(MANDIR)/man8/mfsd.8 \
 	    $(DESTDIR)$(MANDIR)/man8/mount.mfs.8 $(DESTDIR)$(BASHDIR)/mfs $(DESTDIR)$(ZSHDIR)/_mfs $(DESTDIR)$(FISHDIR)/mfs.fish
 	rm -rf $(DESTDIR)$(DOCDIR)
-	@test -n "$(DESTDIR)" || scripts/installed remove
+	@test -n "$(DESTDIR)" || { scripts/installed remove; rm -rf $(STATEDIR)/criu; }
 	@echo "left alone: /etc/mfs, /var/lib/mfs and the line of /etc/fstab"
 
 clean:

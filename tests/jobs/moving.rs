@@ -286,3 +286,29 @@ fn guests_are_expelled_and_own_jobs_brought_home() {
     n1.run("mfs kill -s KILL n1.1 n1.2 n1.3 n2.1");
     assert!(many.wait().is_ok() && own.wait().is_ok());
 }
+
+#[test]
+fn private_files_move_along_where_nobodys_root_is_trusted() {
+    let cluster = Setup::nodes(3).up();
+    let n1 = cluster.node(1);
+    n1.run("mkdir -p /etc/mfs && printf '[peer.n2]\\ntrust_root = false\\n[peer.n3]\\ntrust_root = false\\n' \
+            >/etc/mfs/mfsd.toml && chmod 600 /etc/mfs/mfsd.toml");
+    n1.kill_daemon();
+    n1.start();
+    n1.run("chmod 1777 /data && mkdir -m 700 /data/private && chown 1000:1000 /data/private");
+    let refused = cluster.node(2).refused("ls /mfs/n1/data/private");
+    assert!(refused.contains("Permission denied"), "{refused}");
+    let user = "setpriv --reuid 1000 --regid 1000 --clear-groups";
+    let line = "
+        cd /data/private; umask 077; exec 5<>open 6>>log; rm -f gone; exec 7<>gone; echo kept >&7; rm gone
+        echo >/data/ready
+        while ! test -e /data/enough; do echo x >&6; sleep 0.05; done
+        echo written >&5; pwd; stat -c %u:%a open; cat open; cat /dev/fd/7";
+    let job = Moving::begin_as(&cluster, user, line);
+    job.migrate("n3");
+    job.migrate("n1");
+    job.migrate("n2");
+    let output = job.end();
+    let expected = "/data/private\n1000:600\nwritten\nkept";
+    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+}

@@ -39,6 +39,10 @@ struct Status {
     groups: Vec<u32>,
     umask: u32,
     effective: u64,
+    /// The real user id.
+    real: u32,
+    /// In how many pid namespaces it has a number, from ours on.
+    depth: usize,
     pending: u64,
     blocked: u64,
     ignored: u64,
@@ -83,6 +87,15 @@ impl Asker {
             capabilities: if self.uid == 0 { Capabilities::all() } else { Capabilities::empty() },
         };
         let Some(status) = self.status() else { return identity };
+        // Root in the name of a job's user, as whoever images and restores the job: no more than the user.
+        if self.uid == 0
+            && (status.real != 0 || status.depth > 1)
+            && let Some(user) = self.job_user()
+        {
+            let (pid, umask) = (status.tgid, status.umask);
+            let capabilities = Capabilities::empty();
+            return Caller { pid, umask, capabilities, ..user };
+        }
         Caller {
             groups: status.groups.iter().copied().take(Caller::MAX_GROUPS).collect(),
             pid: status.tgid,
@@ -214,6 +227,11 @@ impl FromStr for Status {
             groups: field("Groups")?.split_whitespace().filter_map(|g| g.parse().ok()).collect(),
             umask: u32::from_str_radix(field("Umask")?, 8).map_err(drop)?,
             effective: mask("CapEff")?,
+            real: fields
+                .get("Uid")
+                .and_then(|ids| ids.split_whitespace().next()?.parse().ok())
+                .unwrap_or(0),
+            depth: fields.get("NSpid").map_or(1, |numbers| numbers.split_whitespace().count()),
             pending: mask("SigPnd")? | mask("ShdPnd")?,
             blocked: mask("SigBlk")?,
             ignored: mask("SigIgn")?,

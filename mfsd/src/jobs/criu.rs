@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use mfs::jobs::first_error;
-use mfs::types::Caller;
-use rustix::thread::CapabilitySet;
+use mfs::types::{Caller, NodeName};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
+use super::init::{beside_this, named};
 use super::obstacles::Movable;
-use super::{sys, timers};
+use super::timers;
 
 /// The oldest version that works on kernels of today: older ones do not know their vDSO.
 const OLDEST: (u32, u32) = (4, 1);
@@ -31,6 +32,9 @@ const VERSION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long it may take to try the kernel.
 const CHECK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long making images may take: as long as a disk takes for more memory than anybody moves.
+const DUMP_PATIENCE: Duration = Duration::from_secs(900);
 
 /// The log of a dump, beside the images.
 pub(super) const DUMP_LOG: &str = "dump.log";
@@ -81,8 +85,6 @@ impl Criu {
 
     /// Stops all processes of a namespace and makes images of them; they stay stopped.
     ///
-    /// Dropped before its end, it is killed, and the processes run on (ptrace(2): the tracer's end).
-    ///
     /// # Errors
     /// In CRIU's words, why it could not. The processes run on.
     pub(super) async fn dump(
@@ -90,9 +92,10 @@ impl Criu {
         first: u32,
         images: &Path,
         movable: Movable,
+        home: &NodeName,
         user: &Caller,
     ) -> anyhow::Result<()> {
-        let mut command = Command::new(&self.program);
+        let mut command = self.called_for(home, user)?;
         command.arg("dump").arg("--tree").arg(first.to_string());
         command.arg("--images-dir").arg(images).args(["-o", DUMP_LOG, "-v2"]);
         command.args(["--manage-cgroups=ignore", "--leave-stopped"]);
@@ -102,21 +105,32 @@ impl Criu {
         }
         command.arg("--ghost-limit").arg(GHOST_LIMIT.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.kill_on_drop(true);
-        let able = rustix::thread::capabilities(None)?.effective;
-        if !able.contains(CapabilitySet::SYS_RESOURCE) {
-            sys::with_real_ids(&mut command, user.uid, user.gid);
-        }
+        // With a group of its own, all of it can be ended.
+        command.process_group(0);
         let mut child = command
             .spawn()
             .with_context(|| format!("{} cannot be started", self.program.display()))?;
-        if child.wait().await?.success() {
+        let Ok(ended) = tokio::time::timeout(DUMP_PATIENCE, child.wait()).await else {
+            let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+            group.map(|group| kill_process_group(group, Signal::KILL));
+            bail!("it takes too long");
+        };
+        if ended?.success() {
             return timers::mend(images).context("its timers cannot be mended");
         }
         let log = fs::read_to_string(images.join(DUMP_LOG)).unwrap_or_default();
         let last: Vec<_> = log.lines().rev().take(20).collect();
         tracing::debug!("CRIU has said, backwards: {}", last.join("; "));
         bail!("{}", first_error(&log))
+    }
+
+    /// A call of it in the name of a job's user: with the real ids of the user, and root in effect. So it may look at
+    /// the user's files on nodes that do not trust this node's root, and at the limits of the user's
+    /// processes where root lacks CAP_SYS_RESOURCE (prlimit(2)).
+    fn called_for(&self, home: &NodeName, user: &Caller) -> anyhow::Result<Command> {
+        let mut command = Command::new(beside_this()?);
+        command.arg("call").args(named(home, user)).arg(&self.program);
+        Ok(command)
     }
 }
 

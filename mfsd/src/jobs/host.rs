@@ -3,10 +3,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use std::{fs, io};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use bytes::{Bytes, BytesMut};
 use mfs::jobs::{JobId, Notice, Order, Program, Report, Restore, Setup, Task};
 use mfs::types::{Caller, NodeName};
@@ -36,9 +35,6 @@ const CANNOT_RUN: u8 = 126;
 
 /// SIGKILL (signal(7)).
 const KILL: i32 = 9;
-
-/// How long making images may take: as long as a disk takes for more memory than anybody moves.
-const DUMP_PATIENCE: Duration = Duration::from_secs(900);
 
 /// A job to be run here.
 #[derive(Debug, Clone)]
@@ -77,6 +73,7 @@ struct Guest {
     has_ended: HasEnded,
     /// The first process; 0 until it is known.
     first: u32,
+    home: NodeName,
     /// As whom it runs.
     user: Caller,
     stage: Stage,
@@ -162,7 +159,7 @@ impl Guest {
                 (Task::Restore(Box::new(restore)), Stage::Held { _images: images, unread })
             }
         };
-        let init = Init::start(&task, &home)?;
+        let init = Init::start(&task, &home, &user)?;
         let (outputs, pending) = (outputs.clone(), BytesMut::new());
         Ok(Self {
             node,
@@ -174,6 +171,7 @@ impl Guest {
             input_has_ended: false,
             has_ended: HasEnded::default(),
             first: 0,
+            home,
             user,
             stage,
         })
@@ -375,7 +373,7 @@ impl Guest {
             return Ok(self.outputs.send(Output::NotFrozen(why)).await?);
         }
         let (node, jobs) = (Arc::clone(&self.node), Arc::clone(&self.jobs));
-        let (first, user) = (self.first, self.user.clone());
+        let (first, user, home) = (self.first, self.user.clone(), self.home.clone());
         let movable = match obstacles::look(first) {
             Ok(movable) => movable,
             Err(why) => return Ok(self.outputs.send(Output::NotFrozen(why)).await?),
@@ -385,8 +383,7 @@ impl Guest {
             let criu = jobs.criu().await?;
             locks::refuse_if_held(&node, first).await?;
             let images = Images::new(&jobs.images, order.token)?;
-            let dumped = criu.dump(first, images.path(), movable, &user);
-            tokio::time::timeout(DUMP_PATIENCE, dumped).await.context("it takes too long")??;
+            criu.dump(first, images.path(), movable, &home, &user).await?;
             Ok(images)
         });
         self.stage = Stage::Freezes { order, dump, stopped, runs_on: false };

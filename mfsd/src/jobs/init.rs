@@ -9,7 +9,7 @@ use std::process::Stdio;
 use anyhow::Context;
 use mfs::jobs::{MAX_FRAME, Notice, Order, Report, Streams, Task, read_frame, write_frame};
 use mfs::sync::Mutex;
-use mfs::types::NodeName;
+use mfs::types::{Caller, NodeName};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -60,7 +60,7 @@ struct Ends {
 
 impl Init {
     /// Starts a keeper and gives it a task.
-    pub(super) fn start(task: &Task, home: &NodeName) -> anyhow::Result<Self> {
+    pub(super) fn start(task: &Task, home: &NodeName, user: &Caller) -> anyhow::Result<Self> {
         let program = beside_this()?;
         let (keeper, theirs) = StdUnixStream::pair()?;
         let (input, output, error) = (Ends::read_there()?, Ends::read_here()?, Ends::read_here()?);
@@ -73,10 +73,10 @@ impl Init {
             reports: reports.number()?,
         };
         let mut command = std::process::Command::new(&program);
-        // Its home is for the mount, which tells the job (/mfs/home).
+        // For the mount: it tells the job its home (/mfs/home), and takes whoever restores it for its user.
         command
             .arg("keep")
-            .arg(home.as_str())
+            .args(named(home, user))
             .env_clear()
             .stdin(input.theirs)
             .stdout(output.theirs);
@@ -172,8 +172,14 @@ async fn next_frame<T: DeserializeOwned>(
     Ok(read_frame(&frame[..])?)
 }
 
+/// Words of a command by which a mount knows of which home and whose the processes below it are.
+pub(super) fn named(home: &NodeName, user: &Caller) -> [String; 4] {
+    let groups: Vec<_> = user.groups.iter().map(ToString::to_string).collect();
+    [home.to_string(), user.uid.to_string(), user.gid.to_string(), groups.join(",")]
+}
+
 /// Where the program is: beside this one.
-fn beside_this() -> anyhow::Result<PathBuf> {
+pub(super) fn beside_this() -> anyhow::Result<PathBuf> {
     let own = fs::read_link("/proc/self/exe").context("cannot tell where mfsd lies")?;
     let program = own.with_file_name("mfs-init");
     anyhow::ensure!(

@@ -1,5 +1,4 @@
-//! What jobs need of the system and safe code cannot say: descriptors under numbers that a keeper knows, and a
-//! program with the user's real ids.
+//! What jobs need of the system and safe code cannot say: descriptors under numbers that a keeper knows.
 
 #![allow(unsafe_code)]
 
@@ -36,19 +35,4 @@ pub(super) fn pass(command: &mut Command, descriptors: Vec<OwnedFd>) {
     };
     // SAFETY: between fork(2) and execve(2) it makes system calls only, and neither allocates nor locks.
     unsafe { command.pre_exec(pass) };
-}
-
-/// Starts the program with these real ids; it is root in effect. Whoever lacks CAP_SYS_RESOURCE may look at
-/// the limits of processes whose ids it has, and of no others (prlimit(2)).
-pub(super) fn with_real_ids(command: &mut tokio::process::Command, uid: u32, gid: u32) {
-    let change = move || {
-        // SAFETY: no pointer is involved.
-        if unsafe { libc::setresgid(gid, 0, 0) } != 0 || unsafe { libc::setresuid(uid, 0, 0) } != 0
-        {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    };
-    // SAFETY: as above.
-    unsafe { command.pre_exec(change) };
 }

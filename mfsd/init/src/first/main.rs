@@ -6,6 +6,7 @@
 //!
 //! It never has a second thread: it forks, and children go on as Rust programs.
 
+mod call;
 mod device;
 mod entry;
 mod gate;
@@ -31,9 +32,10 @@ const DAEMON: i32 = 3;
 const ORDERS: i32 = 4;
 const REPORTS: i32 = 5;
 
-/// Its first argument as the keeper, and as the first process.
+/// Its first argument as the keeper, as the first process, and where it calls CRIU.
 const KEEP: &str = "keep";
 const FIRST: &str = "first";
+const CALL: &str = "call";
 
 fn main() -> ExitCode {
     if let Some(step) = std::env::var_os(gate::ACTION) {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let done = match role.as_ref().and_then(|role| role.to_str()) {
         Some(KEEP) => keeper::run(),
         Some(FIRST) => inside::run(),
+        Some(CALL) => call::run(),
         _ => None,
     };
     done.unwrap_or_else(|| {

@@ -17,6 +17,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, waitpid};
 use rustix::thread::UnshareFlags;
 
+use crate::call::JobUser;
 use crate::keeper::Ends;
 use crate::refusal::{OrRefuse, Refusal};
 use crate::{gate, sys, view};
@@ -85,6 +86,9 @@ fn start(
         copies.push(copy);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(user) = JobUser::kept() {
+        user.lend(&mut command);
+    }
     let started = command.spawn();
     started.or_refuse(format_args!("be restored by {}", brought.criu.display()))
 }

@@ -6,6 +6,9 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
 use mfs_init::Limit;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
@@ -273,6 +276,21 @@ pub(super) fn inheritable(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let copy = rustix::io::fcntl_dupfd_cloexec(fd, ABOVE)?;
     rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty())?;
     Ok(copy)
+}
+
+/// Starts a program with these real ids and groups; it is root in effect.
+pub(super) fn lend_real_ids(command: &mut Command, uid: u32, gid: u32, groups: Vec<u32>) {
+    let change = move || {
+        // SAFETY: the list lives longer than the call, which only reads as many of it as it is told.
+        let changed = unsafe {
+            libc::setgroups(groups.len(), groups.as_ptr()) == 0
+                && libc::setresgid(gid, 0, 0) == 0
+                && libc::setresuid(uid, 0, 0) == 0
+        };
+        if changed { Ok(()) } else { Err(last()) }
+    };
+    // SAFETY: between fork(2) and execve(2) it makes system calls only, and neither allocates nor locks.
+    unsafe { command.pre_exec(change) };
 }
 
 /// Becomes the copy of this program at `file`, in that role, without an environment; answers only if it cannot.
