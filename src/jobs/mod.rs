@@ -6,10 +6,12 @@
 //! Not here: who starts and carries jobs (`mfsd`), and what a person types (the `mfs` command).
 
 pub mod balance;
+mod hints;
 mod id;
 pub mod migration;
 pub mod placement;
 
+pub use hints::{Hints, Kind};
 pub use id::{ImagesToken, JobId, NotAJob};
 pub use mfs_init::{
     Ended, Limit, MAX_FRAME, Notice, Order, OrderError, Program, ProgramError, Report, Restore,

@@ -5,7 +5,7 @@ use mfs_proto::v1;
 
 use super::error::Malformed;
 use super::field;
-use crate::jobs::{Ended, Limit, Program, Terminal};
+use crate::jobs::{Ended, Hints, Kind, Limit, Program, Terminal};
 use crate::types::Caller;
 
 /// Most words of a command, and most variables of an environment.
@@ -30,13 +30,15 @@ pub struct StartJob {
     pub caller: Option<Caller>,
     /// Its number at its home; 0 where it has none yet.
     pub number: u64,
-    /// It is not moved by balancing.
-    pub stay: bool,
+    /// It does not end with its stream.
+    pub detached: bool,
+    /// What is said of it.
+    pub hints: Hints,
 }
 
 impl From<StartJob> for v1::StartJob {
     fn from(start: StartJob) -> Self {
-        let StartJob { program, node, local_tmp, caller, number, stay } = start;
+        let StartJob { program, node, local_tmp, caller, number, detached, hints } = start;
         let texts = |texts: Vec<Vec<u8>>| texts.into_iter().map(Bytes::from).collect();
         let limit = |limit: Limit| v1::ResourceLimit {
             resource: limit.resource,
@@ -55,11 +57,13 @@ impl From<StartJob> for v1::StartJob {
             piped_error: program.piped_error,
             in_background: program.in_background,
             ignored: program.ignored,
+            output: program.output.unwrap_or_default().into(),
+            detached,
+            hints: Some(hints.into()),
             node,
             local_tmp,
             caller: caller.map(Into::into),
             number,
-            stay,
         }
     }
 }
@@ -72,7 +76,8 @@ impl TryFrom<v1::StartJob> for StartJob {
         field::length_at_most("start_job.environment", start.environment.len(), MAX_WORDS)?;
         field::length_at_most("start_job.limits", start.limits.len(), MAX_LIMITS)?;
         let texts = start.command.iter().chain(&start.environment);
-        let length = texts.map(Bytes::len).sum::<usize>() + start.directory.len();
+        let length =
+            texts.map(Bytes::len).sum::<usize>() + start.directory.len() + start.output.len();
         field::length_at_most("start_job", length, MAX_TEXT)?;
         let texts = |texts: Vec<Bytes>| texts.into_iter().map(Vec::from).collect();
         let limit = |limit: v1::ResourceLimit| Limit {
@@ -93,13 +98,38 @@ impl TryFrom<v1::StartJob> for StartJob {
                 piped_error: start.piped_error,
                 in_background: start.in_background,
                 ignored: start.ignored,
+                output: Some(start.output.into()).filter(|output: &Vec<u8>| !output.is_empty()),
             },
             node: start.node,
             local_tmp: start.local_tmp,
             caller: start.caller.map(Caller::try_from).transpose()?,
             number: start.number,
-            stay: start.stay,
+            detached: start.detached,
+            hints: start.hints.map(Hints::from).unwrap_or_default(),
         })
+    }
+}
+
+impl From<Hints> for v1::JobHints {
+    fn from(hints: Hints) -> Self {
+        let kind = match hints.kind {
+            Kind::Unknown => v1::JobKind::Unspecified,
+            Kind::Cpu => v1::JobKind::Cpu,
+            Kind::Io => v1::JobKind::Io,
+        };
+        Self { kind: kind.into(), near: hints.near, stays: hints.stays }
+    }
+}
+
+impl From<v1::JobHints> for Hints {
+    /// A kind that is not known here says nothing.
+    fn from(hints: v1::JobHints) -> Self {
+        let kind = match hints.kind() {
+            v1::JobKind::Unspecified => Kind::Unknown,
+            v1::JobKind::Cpu => Kind::Cpu,
+            v1::JobKind::Io => Kind::Io,
+        };
+        Self { kind, near: hints.near, stays: hints.stays }
     }
 }
 
@@ -146,13 +176,15 @@ mod tests {
                 piped_input: true,
                 piped_error: false,
                 in_background: true,
+                output: Some(b"out".to_vec()),
                 ignored: 1,
             },
             node: "anna".to_owned(),
             local_tmp: true,
             caller: Some(Caller::user(7, 8, &[9])),
             number: 3,
-            stay: true,
+            detached: true,
+            hints: Hints { kind: Kind::Io, near: "anna".to_owned(), stays: true },
         }
     }
 

@@ -1,6 +1,7 @@
 //! Programs that `mfs run` starts: they run elsewhere and see, say and end what they would here.
 
 mod balance;
+mod detached;
 mod lend;
 mod moving;
 mod place;

@@ -26,6 +26,8 @@ pub struct Program {
     pub piped_error: bool,
     /// On a terminal: another has it, until [`Order::Foreground`](crate::Order::Foreground).
     pub in_background: bool,
+    /// Its standard output and error are this file of its home, made or added to, and its standard input is empty.
+    pub output: Option<Vec<u8>>,
     /// Signals that it begins with ignored, as nohup(1) and shells have it: bit n-1 for signal n.
     pub ignored: u64,
 }
@@ -80,6 +82,7 @@ impl Program {
             return Err(ProgramError::NoCommand);
         }
         let texts = self.command.iter().chain(&self.environment).chain([&self.directory]);
+        let texts = texts.chain(&self.output);
         if texts.flatten().any(|byte| *byte == 0) {
             return Err(ProgramError::Nul);
         }
@@ -109,6 +112,7 @@ mod tests {
             piped_input: false,
             piped_error: false,
             in_background: false,
+            output: None,
             ignored: 0,
         }
     }

@@ -77,10 +77,11 @@ impl Carried {
 
     /// Carries everything until the job has ended; `None` if nobody said how.
     pub(super) async fn carry(
-        mut self,
+        &mut self,
         mut inbound: Streaming<v1::JobInput>,
     ) -> Option<v1::JobEnded> {
         loop {
+            let is_detached = self.start.detached;
             let has_room = self.waiting.len() < MOST_WAITING;
             tokio::select! {
                 output = next_of(&mut self.host) => match output {
@@ -101,14 +102,19 @@ impl Carried {
                     }
                 }
                 // Who asked is gone: so is the job, when its inputs end.
-                input = inbound.message(), if has_room => self.put(input.ok().flatten()?.kind).await,
+                input = inbound.message(), if has_room && !is_detached => {
+                    match input.ok().flatten() {
+                        Some(input) => self.put(input.kind).await,
+                        None => return Some(Self::abandoned()),
+                    }
+                }
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Signal(signal) => self.put(Some(Input::Signal(signal))).await,
                     Wish::Move(target, progress, reason) => {
                         self.begin_moving(target, progress, reason).await;
                     }
                 },
-                () = self.outputs.closed() => return None,
+                () = self.outputs.closed(), if !is_detached => return Some(Self::abandoned()),
             }
         }
     }
@@ -143,8 +149,14 @@ impl Carried {
         Some(None)
     }
 
-    /// Tells the command; `None`: it is gone.
+    /// Tells the command; `None`: it is gone. That of a detached job need not be there.
     async fn say(&mut self, output: Output) -> Option<()> {
+        if self.start.detached {
+            if matches!(output, Output::Started(_)) {
+                let _ = self.outputs.try_send(Ok(message(output)));
+            }
+            return Some(());
+        }
         self.outputs.send(Ok(message(output))).await.ok()
     }
 
@@ -180,6 +192,11 @@ impl Carried {
                 host.send(input).await;
             }
         }
+    }
+
+    /// The end of a job whose command is gone.
+    fn abandoned() -> v1::JobEnded {
+        job_failed("its `mfs run` has ended, and the job with it", super::home::LOST)
     }
 
     /// The end of a job whose node went away while it moved.

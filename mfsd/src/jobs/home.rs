@@ -49,19 +49,27 @@ pub(super) async fn run(
     start.program = start.program.checked().map_err(|error| invalid(error.to_string()))?;
     let member = choose(node, &start.node).await?;
     let command = start.program.command.iter().map(|word| word.clone().into()).collect();
-    let (running, wishes) = node.jobs.begin(caller.clone(), command, member.name.clone());
+    let hints = start.hints.clone();
+    let (running, wishes) = node.jobs.begin(caller.clone(), command, member.name.clone(), hints);
+    if start.detached && start.program.output.is_none() {
+        let home = node.credentials().identity().name().clone();
+        start.program.output = Some(format!("mfs-{home}.{}.out", running.number).into());
+    }
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let node = Arc::clone(node);
     tokio::spawn(async move {
         let name = member.name.clone();
         let begun = Carried::begin(node, start, caller, member, running, wishes, &sender).await;
         let ended = match begun {
-            Ok(carried) => carried.carry(inbound).await,
-            Err(error) => Some(job_failed(error, CANNOT_RUN)),
+            Ok(mut carried) => {
+                let ended = carried.carry(inbound).await.unwrap_or_else(|| {
+                    job_failed(format!("node {name} went away, and the job with it"), LOST)
+                });
+                carried.running.ended = Some(ended.clone());
+                ended
+            }
+            Err(error) => job_failed(error, CANNOT_RUN),
         };
-        let ended = ended.unwrap_or_else(|| {
-            job_failed(format!("node {name} went away, and the job with it"), LOST)
-        });
         let _ = sender.send(Ok(message(Output::Ended(ended)))).await; // or the command is gone
     });
     Ok(receiver)
@@ -84,6 +92,10 @@ pub(super) async fn client(node: &Node, member: &Member) -> Result<JobsClient<Ch
 /// The node that is to run a job: the one that is named, or the best of those that answer.
 pub(super) async fn choose(node: &Arc<Node>, wanted: &str) -> Result<Member, Status> {
     let view = node.view();
+    if wanted == "home" {
+        let home = view.by_id(view.me()).cloned();
+        return home.ok_or_else(|| Status::unavailable("this node is not in its cluster yet"));
+    }
     if !wanted.is_empty() {
         let member = view.members().iter().find(|member| member.name.as_str() == wanted);
         let member = member.ok_or_else(|| {

@@ -47,7 +47,7 @@ pub(super) struct Hosted {
     pub(super) caller: Caller,
     pub(super) local_tmp: bool,
     /// It is not moved by balancing.
-    pub(super) stay: bool,
+    pub(super) stays: bool,
 }
 
 /// How a job comes here.
@@ -139,7 +139,7 @@ impl Guest {
         let is_guest = job.home != *node.credentials().identity().name();
         let id = JobId { home: job.home.clone(), number: job.number };
         let is_brought = matches!(coming, Coming::Brought(_));
-        let hosting = jobs.host(id, is_guest, is_brought, job.stay);
+        let hosting = jobs.host(id, is_guest, is_brought, job.stays);
         let (user, home) = (job.caller.clone(), job.home.clone());
         let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
         let (task, stage) = match coming {

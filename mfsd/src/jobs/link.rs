@@ -68,7 +68,7 @@ impl Link {
                 program: start.program.clone(),
                 caller: caller.clone(),
                 local_tmp: start.local_tmp,
-                stay: start.stay,
+                stays: start.hints.stays,
             };
             let coming = brought.map_or(Coming::New, |brought| Coming::Brought(Box::new(brought)));
             let outputs = Box::new(ReceiverStream::new(host::host(node, job, coming, received)));

@@ -18,10 +18,12 @@ mod image;
 mod images;
 mod init;
 mod link;
+mod list;
 mod load;
 mod locks;
 mod moving;
 mod obstacles;
+mod past;
 mod preflight;
 mod processes;
 mod service;
@@ -36,7 +38,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use mfs::clock;
-use mfs::jobs::JobId;
+use mfs::jobs::{Hints, JobId};
 use mfs::jobs::balance::{Admission, Asks, Movable, Move, Refusal};
 use mfs::jobs::placement::{Candidate, Placed};
 use mfs::load::Load;
@@ -45,11 +47,12 @@ use mfs::sync::Mutex;
 use mfs::telemetry::metrics as m;
 use mfs::types::{Caller, NodeId, NodeName};
 use mfs_proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
 use criu::Criu;
 use images::Offers;
+use past::Past;
 
 use crate::load::JobUse;
 use crate::node::Node;
@@ -59,6 +62,9 @@ pub(crate) use service::{LocalJobs, PeerJobs};
 
 /// Most bytes of a message: a command and an environment as large as Linux takes them, and more.
 pub(crate) const MAX_START: usize = 4 << 20;
+
+/// The state of a job that has ended.
+const ENDED: &str = "ended";
 
 /// Below the state directory: images of jobs that move.
 const IMAGES: &str = "images";
@@ -87,6 +93,7 @@ struct Inner {
     hosted: BTreeMap<u64, HostedJob>,
     placed: Placed,
     admission: Admission,
+    past: Past,
 }
 
 /// A job that was started here and runs.
@@ -102,7 +109,10 @@ struct OwnJob {
     migrations: u32,
     /// Why it was moved last, if it was by balancing.
     reason: String,
+    hints: Hints,
     wishes: mpsc::UnboundedSender<Wish>,
+    /// How it ended, for who waits.
+    end: watch::Sender<Option<v1::JobEnded>>,
 }
 
 /// What a job does.
@@ -159,6 +169,8 @@ struct HostedJob {
 struct Running {
     jobs: Arc<Jobs>,
     number: u64,
+    /// How it ended, as it is remembered.
+    ended: Option<v1::JobEnded>,
 }
 
 /// A job that this node runs, as long as it does.
@@ -215,12 +227,14 @@ impl Jobs {
         caller: Caller,
         command: Vec<Bytes>,
         node: NodeName,
+        hints: Hints,
     ) -> (Running, mpsc::UnboundedReceiver<Wish>) {
         let (wishes, received) = mpsc::unbounded_channel();
         let mut inner = self.inner.lock();
         inner.last += 1;
         let number = inner.last;
         let (state, since) = (State::Running, clock::now());
+        let end = watch::Sender::default();
         let job = OwnJob {
             caller,
             command,
@@ -230,10 +244,12 @@ impl Jobs {
             state,
             migrations: 0,
             reason: String::new(),
+            hints,
             wishes,
+            end,
         };
         inner.own.insert(number, job);
-        (Running { jobs: Arc::clone(self), number }, received)
+        (Running { jobs: Arc::clone(self), number, ended: None }, received)
     }
 
     /// A job begins here; a guest if its home is another node.
@@ -323,22 +339,32 @@ impl Jobs {
         inner.hosted.values().filter_map(movable).collect()
     }
 
-    /// The jobs of this node.
-    fn own(&self, home: &NodeName) -> Vec<v1::Job> {
+    /// Those of a home that run here: its number there, and the first process, where it is known.
+    fn guests_of(&self, home: &NodeName) -> Vec<(u64, u32)> {
         let inner = self.inner.lock();
-        let told = |(number, job): (&u64, &OwnJob)| v1::Job {
-            id: JobId { home: home.clone(), number: *number }.to_string(),
-            pid: job.pid,
-            uid: job.caller.uid,
-            command: job.command.clone(),
-            home: home.to_string(),
-            node: job.node.to_string(),
-            age_ms: u64::try_from(job.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-            state: job.state.name().to_owned(),
-            migrations: job.migrations,
-            reason: job.reason.clone(),
+        let theirs = inner.hosted.values().filter(|job| job.id.home == *home && job.pid != 0);
+        theirs.map(|job| (job.id.number, job.pid)).collect()
+    }
+
+    /// The jobs of this node; those that have ended too, if they are `all` wanted. Their ids are not filled in.
+    fn own(&self, all: bool) -> Vec<(u64, v1::Job)> {
+        let mut inner = self.inner.lock();
+        let mut jobs = if all { inner.past.all() } else { Vec::new() };
+        jobs.extend(inner.own.iter().map(|(number, job)| (*number, job.told())));
+        jobs
+    }
+
+    /// Waits for the end of a job of this node; `None`: there is none, or it is forgotten.
+    async fn end(&self, number: u64) -> Option<v1::JobEnded> {
+        let mut end = {
+            let mut inner = self.inner.lock();
+            match inner.own.get(&number) {
+                Some(job) => job.end.subscribe(),
+                None => return inner.past.ended(number),
+            }
         };
-        inner.own.iter().map(told).collect()
+        // The sender is gone without a word where the job never ran.
+        end.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     /// Has something done with a job of this node, for that user.
@@ -366,6 +392,26 @@ impl Jobs {
     }
 }
 
+// === impl OwnJob ===
+
+impl OwnJob {
+    /// As it is told; its id and home are left to who knows this node's name.
+    fn told(&self) -> v1::Job {
+        v1::Job {
+            pid: self.pid,
+            uid: self.caller.uid,
+            command: self.command.clone(),
+            node: self.node.to_string(),
+            age_ms: past::millis(self.since.elapsed()),
+            state: self.state.name().to_owned(),
+            migrations: self.migrations,
+            hints: Some(self.hints.clone().into()),
+            reason: self.reason.clone(),
+            ..v1::Job::default()
+        }
+    }
+}
+
 // === impl State ===
 
 impl State {
@@ -390,7 +436,26 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.jobs.inner.lock().own.remove(&self.number);
+        let mut inner = self.jobs.inner.lock();
+        let Some(job) = inner.own.remove(&self.number) else { return };
+        // One that never ran is not remembered.
+        if let Some(ended) = self.ended.take() {
+            let told =
+                v1::Job { state: ENDED.to_owned(), ended: Some(ended.clone()), ..job.told() };
+            inner.past.remember(self.number, told);
+            job.end.send_replace(Some(ended));
+        }
+    }
+}
+
+// === impl Hosting ===
+
+impl Hosting {
+    /// Its first process is known.
+    fn has_pid(&self, pid: u32) {
+        if let Some(job) = self.jobs.inner.lock().hosted.get_mut(&self.number) {
+            job.pid = pid;
+        }
     }
 }
 
@@ -398,16 +463,6 @@ fn count(inner: &Inner) {
     let guests = inner.hosted.values().filter(|job| job.guest).count();
     m::JOBS_HOSTED.set(i64::try_from(inner.hosted.len()).unwrap_or(i64::MAX));
     m::JOBS_GUESTS.set(i64::try_from(guests).unwrap_or(i64::MAX));
-}
-
-// === impl Hosting ===
-
-impl Hosting {
-    fn has_pid(&self, pid: u32) {
-        if let Some(job) = self.jobs.inner.lock().hosted.get_mut(&self.number) {
-            job.pid = pid;
-        }
-    }
 }
 
 impl Drop for Hosting {

@@ -29,6 +29,89 @@ pub(super) fn is_there(process: u32) -> bool {
     fs::exists(format!("/proc/{process}")).unwrap_or(true)
 }
 
+/// What the processes of a job use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    /// Time of processors, also of those that have ended, microseconds.
+    pub(super) cpu_us: u64,
+    /// Memory, bytes.
+    pub(super) memory: u64,
+}
+
+/// What a job uses.
+pub(super) fn used(first: u32) -> Used {
+    let page = rustix::param::page_size() as u64;
+    let tick = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    let mut used = Used::default();
+    for process in of(first) {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        used.cpu_us += ticks(&stat).unwrap_or(0).saturating_mul(tick);
+        let statm = fs::read_to_string(format!("/proc/{process}/statm")).unwrap_or_default();
+        let resident = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        used.memory += resident.unwrap_or(0).saturating_mul(page);
+    }
+    used
+}
+
+/// What ties a job to this node, a few words; `None`: nothing is known that does.
+pub(super) fn tied(first: u32) -> Option<String> {
+    of(first).into_iter().find_map(|process| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        if tracer.is_some_and(|tracer| tracer.trim() != "0") {
+            return Some("is traced".to_owned());
+        }
+        let connected = connections(process);
+        let open = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+        let targets = open.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        targets.filter_map(|target| tie(target.to_str()?, &connected)).next()
+    })
+}
+
+/// What ties whoever has this open (proc_pid_fd(5)).
+fn tie(target: &str, connected: &[String]) -> Option<String> {
+    const EVERYWHERE: [&str; 10] =
+        ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts/", "shm/", ".mfs-init"];
+    if let Some(socket) = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')) {
+        return connected.iter().any(|other| other == socket).then(|| "TCP".to_owned());
+    }
+    match target {
+        "anon_inode:[io_uring]" => Some("io_uring".to_owned()),
+        "anon_inode:[perf_event]" => Some("perf".to_owned()),
+        "anon_inode:bpf-prog" | "anon_inode:bpf-map" => Some("bpf".to_owned()),
+        "anon_inode:[userfaultfd]" => Some("userfaultfd".to_owned()),
+        _ => {
+            let device = target.strip_prefix("/dev/")?;
+            let moves = EVERYWHERE.iter().any(|known| match known.strip_suffix('/') {
+                Some(_) => device.starts_with(known),
+                None => device == *known,
+            });
+            (!moves).then(|| target.to_owned())
+        }
+    }
+}
+
+/// The sockets of its network that are connected by TCP, by their inode numbers (proc_pid_net(5)).
+fn connections(process: u32) -> Vec<String> {
+    const ESTABLISHED: &str = "01";
+    let tables = ["tcp", "tcp6"].map(|table| {
+        fs::read_to_string(format!("/proc/{process}/net/{table}")).unwrap_or_default()
+    });
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    let connected = lines.filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(3);
+        fields.next().filter(|state| *state == ESTABLISHED)?;
+        fields.nth(5).map(str::to_owned)
+    });
+    connected.collect()
+}
+
+/// The time of processors in `/proc/PID/stat`, with that of children that were waited for, in ticks.
+fn ticks(stat: &str) -> Option<u64> {
+    let times = stat.rsplit_once(") ")?.1.split(' ').skip(11).take(4);
+    times.map(|time| time.parse::<u64>().ok()).sum()
+}
+
 /// Those that are stopped by a signal.
 pub(super) fn stopped(first: u32) -> Vec<u32> {
     let mut all = of(first);
@@ -118,6 +201,23 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(state("17 (a ) b) T 1 2"), Some('T'));
         assert_eq!(state(""), None);
+        assert!(used(std::process::id()).memory > 0);
+        assert_eq!(ticks("7 (a b) S 1 2 3 4 5 6 7 8 9 10 20 30 40 50 60"), Some(140));
+        assert_eq!(ticks("7 (a b) S 1"), Some(0));
+    }
+
+    #[test]
+    fn what_ties_a_job_is_named() {
+        let connected = ["17".to_owned()];
+        let tied = |target: &str| tie(target, &connected);
+        for free in
+            ["/dev/null", "/dev/pts/0", "/home/dev", "pipe:[17]", "socket:[18]", "/dev/shm/x"]
+        {
+            assert_eq!(tied(free), None, "{free}");
+        }
+        assert_eq!(tied("/dev/sda").as_deref(), Some("/dev/sda"));
+        assert_eq!(tied("socket:[17]").as_deref(), Some("TCP"));
+        assert_eq!(tied("anon_inode:[io_uring]").as_deref(), Some("io_uring"));
     }
 
     #[test]

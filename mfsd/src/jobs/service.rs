@@ -2,10 +2,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mfs::jobs::{ImagesToken, JobId};
-use mfs::membership::MemberState;
+use mfs::membership::Member;
 use mfs::telemetry::metrics as m;
 use mfs::types::Caller;
 use mfs::wire::job::StartJob;
@@ -15,13 +14,12 @@ use mfs_proto::v1::job_input::Kind as Input;
 use mfs_proto::v1::jobs_server::Jobs as JobsService;
 use mfs_proto::v1::local_jobs_server::LocalJobs as LocalJobsService;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::host::{self, Coming, Hosted};
-use super::{Balancing, Denied, Wish, clearing, home, load, preflight};
+use super::{Balancing, Denied, Wish, clearing, home, list, load, preflight};
 use crate::cluster::dial;
 use crate::daemon::Daemon;
 use crate::local::{asker, require_root};
@@ -35,9 +33,6 @@ type Moved = Pin<Box<dyn Stream<Item = Result<v1::JobMoved, Status>> + Send + 's
 type Pieces = Pin<Box<dyn Stream<Item = Result<v1::ImagePiece, Status>> + Send + 'static>>;
 
 type Outputs = Pin<Box<dyn Stream<Item = Result<v1::JobOutput, Status>> + Send + 'static>>;
-
-/// How long a node may take to say which jobs it has.
-const LIST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Signals that there are (signal(7)).
 const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
@@ -67,6 +62,27 @@ fn signalled(
     Ok(Response::new(v1::SignalJobReply {}))
 }
 
+/// A job's id, and its home.
+fn home_of(node: &Node, id: &str) -> Result<(JobId, Member), Status> {
+    let id: JobId = id.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+    let home = node.view().by_name(&id.home).cloned().ok_or_else(|| {
+        Status::not_found(format!("there is no node {}: `mfs nodes` shows them", id.home))
+    })?;
+    Ok((id, home))
+}
+
+/// What a home refuses, in its words.
+fn plain(status: Status) -> Status {
+    Status::new(status.code(), format!("{:#}", dial::plain(status)))
+}
+
+/// Waits for the end of a job of this node.
+async fn ended(node: &Node, number: u64) -> Result<Response<v1::WaitJobReply>, Status> {
+    let ended = node.jobs.end(number).await;
+    let ended = ended.ok_or_else(|| Denied::NoJob.status(node, number))?;
+    Ok(Response::new(v1::WaitJobReply { ended: Some(ended) }))
+}
+
 // === impl LocalJobs ===
 
 #[tonic::async_trait]
@@ -84,40 +100,23 @@ impl LocalJobsService for LocalJobs {
 
     async fn list_jobs(
         &self,
-        _: Request<v1::ListJobsRequest>,
+        request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsReply>, Status> {
         let node = self.0.clustered()?;
-        let view = node.view();
-        let mut asked = JoinSet::new();
-        for member in view.members().iter().cloned() {
-            let (node, is_own) = (Arc::clone(&node), member.id == view.me());
-            asked.spawn(async move {
-                let asking = async {
-                    if is_own {
-                        return Ok(node.jobs.own(&member.name));
-                    }
-                    if member.state == MemberState::Dead {
-                        return Err(());
-                    }
-                    let mut client = home::client(&node, &member).await.map_err(|_| ())?;
-                    let answer = client.own_jobs(v1::OwnJobsRequest {}).await.map_err(|_| ())?;
-                    Ok(answer.into_inner().jobs)
-                };
-                let jobs = tokio::time::timeout(LIST_PATIENCE, asking).await.unwrap_or(Err(()));
-                (member.name.to_string(), jobs)
-            });
+        Ok(Response::new(list::all(&node, request.into_inner()).await))
+    }
+
+    async fn wait_job(
+        &self,
+        request: Request<v1::WaitJobRequest>,
+    ) -> Result<Response<v1::WaitJobReply>, Status> {
+        let node = self.0.clustered()?;
+        let (id, home) = home_of(&node, &request.into_inner().id)?;
+        if home.id == node.view().me() {
+            return ended(&node, id.number).await;
         }
-        let mut reply = v1::ListJobsReply::default();
-        for (name, jobs) in asked.join_all().await {
-            match jobs {
-                Ok(jobs) => reply.jobs.extend(jobs),
-                Err(()) => reply.unanswered.push(name),
-            }
-        }
-        let key = |job: &v1::Job| job.id.parse::<JobId>().ok();
-        reply.jobs.sort_by_key(key);
-        reply.unanswered.sort();
-        Ok(Response::new(reply))
+        let mut client = home::client(&node, &home).await.map_err(Status::unavailable)?;
+        client.wait(v1::WaitRequest { number: id.number }).await.map_err(plain)
     }
 
     async fn signal_job(
@@ -128,20 +127,13 @@ impl LocalJobsService for LocalJobs {
         let node = self.0.clustered()?;
         let v1::SignalJobRequest { id, signal } = request.into_inner();
         check_signal(signal)?;
-        let id: JobId = id.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
-        let view = node.view();
-        let home = view.by_name(&id.home).ok_or_else(|| {
-            Status::not_found(format!("there is no node {}: `mfs nodes` shows them", id.home))
-        })?;
-        if home.id == view.me() {
+        let (id, home) = home_of(&node, &id)?;
+        if home.id == node.view().me() {
             return signalled(&node, id.number, signal, caller.uid);
         }
-        let mut client = home::client(&node, home).await.map_err(Status::unavailable)?;
+        let mut client = home::client(&node, &home).await.map_err(Status::unavailable)?;
         let request = v1::SignalRequest { number: id.number, signal, caller: Some(caller.into()) };
-        client
-            .signal(request)
-            .await
-            .map_err(|status| Status::new(status.code(), format!("{:#}", dial::plain(status))))
+        client.signal(request).await.map_err(plain)
     }
 
     type ExpelStream = Moved;
@@ -169,21 +161,15 @@ impl LocalJobsService for LocalJobs {
         let caller = asker::caller(&request)?;
         let node = self.0.clustered()?;
         let v1::MigrateJobRequest { id, node: to } = request.into_inner();
-        let id: JobId = id.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
-        let view = node.view();
-        let home = view.by_name(&id.home).ok_or_else(|| {
-            Status::not_found(format!("there is no node {}: `mfs nodes` shows them", id.home))
-        })?;
-        if home.id == view.me() {
+        let (id, home) = home_of(&node, &id)?;
+        if home.id == node.view().me() {
             let progress = begin_moving(&node, id.number, &to, caller.uid, None).await?;
             return Ok(Response::new(Box::pin(progress)));
         }
-        let mut client = home::client(&node, home).await.map_err(Status::unavailable)?;
+        let mut client = home::client(&node, &home).await.map_err(Status::unavailable)?;
         let caller = Some(caller.into());
         let asked =
             client.migrate(v1::MigrateRequest { number: id.number, node: to, caller }).await;
-        let plain =
-            |status: Status| Status::new(status.code(), format!("{:#}", dial::plain(status)));
         Ok(Response::new(Box::pin(asked.map_err(plain)?.into_inner())))
     }
 }
@@ -250,8 +236,8 @@ impl JobsService for PeerJobs {
         let home = view.by_id(peer.node).map(|member| member.name.clone()).ok_or_else(|| {
             Status::unavailable("this node does not know yet where the job comes from: try again")
         })?;
-        let (number, local_tmp) = (start.number, start.local_tmp);
-        let job = Hosted { home, number, program, caller, local_tmp, stay: start.stay };
+        let (number, local_tmp, stays) = (start.number, start.local_tmp, start.hints.stays);
+        let job = Hosted { home, number, program, caller, local_tmp, stays };
         let inputs = inbound.map_while(Result::ok);
         let outputs = host::host(&self.0, job, coming, inputs);
         let outputs =
@@ -265,10 +251,30 @@ impl JobsService for PeerJobs {
 
     async fn own_jobs(
         &self,
-        _: Request<v1::OwnJobsRequest>,
+        request: Request<v1::OwnJobsRequest>,
     ) -> Result<Response<v1::OwnJobsReply>, Status> {
-        let own = self.0.credentials().identity().name().clone();
-        Ok(Response::new(v1::OwnJobsReply { jobs: self.0.jobs.own(&own) }))
+        let jobs = list::of_this_node(&self.0, request.into_inner()).await;
+        Ok(Response::new(v1::OwnJobsReply { jobs }))
+    }
+
+    async fn wait(
+        &self,
+        request: Request<v1::WaitRequest>,
+    ) -> Result<Response<v1::WaitJobReply>, Status> {
+        ended(&self.0, request.into_inner().number).await
+    }
+
+    async fn guests(
+        &self,
+        request: Request<v1::GuestsRequest>,
+    ) -> Result<Response<v1::GuestsReply>, Status> {
+        let peer = peer_of(&request)?;
+        let home = self.0.view().by_id(peer.node).map(|member| member.name.clone());
+        let guests = match home {
+            Some(home) => list::guests(&self.0, &home).await,
+            None => Vec::new(),
+        };
+        Ok(Response::new(v1::GuestsReply { guests }))
     }
 
     async fn signal(

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use mfs_init::{Program, Report, Setup, write_frame};
-use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
@@ -100,6 +100,7 @@ fn prepare(
             "the working directory {directory} of {host} cannot be entered: {error}"
         ))
     })?;
+    program.output.as_deref().map(write_to).transpose()?;
     sys::ignore(program.ignored);
     sys::let_signals_in().or_refuse("have signals")
 }
@@ -115,6 +116,19 @@ fn own_pipes(setup: &Setup) {
             let _ = fchown(stream, Some(Uid::from_raw(setup.uid)), Some(Gid::from_raw(setup.gid)));
         }
     }
+}
+
+/// Has its standard output and error written to a file of its user's, as nohup(1) does, and gives it nothing to
+/// read.
+fn write_to(file: &[u8]) -> Result<(), Refusal> {
+    let what = format!("write to {}", String::from_utf8_lossy(file));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
+    let output = open(file, flags, Mode::RUSR | Mode::WUSR).or_refuse(what)?;
+    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let null = null.or_refuse("read nothing")?;
+    sys::replace_streams(&null, [0])
+        .and_then(|()| sys::replace_streams(&output, [1, 2]))
+        .or_refuse("have its standard streams")
 }
 
 /// The daemon is spared when memory runs out; its jobs are not. More exposed than others they may stay.

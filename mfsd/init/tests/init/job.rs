@@ -101,6 +101,7 @@ impl Plan {
             piped_input: false,
             piped_error: false,
             in_background: false,
+            output: None,
             ignored: 0,
         };
         let none = Path::new("").to_owned();

@@ -12,7 +12,6 @@ mod span;
 mod token;
 mod why;
 
-pub(crate) use self::nodes::table;
 pub(crate) use self::why::length;
 
 use std::future::Future;

@@ -51,7 +51,7 @@ struct Row {
 const FOREIGN: &str = "mfsd's answer is not understood; are mfs and mfsd of one version?";
 
 /// A table that fits the terminal, without lines.
-pub(crate) fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().copied());

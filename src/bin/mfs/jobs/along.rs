@@ -24,6 +24,7 @@ const LIMITS: &[(Resource, u32)] = &[
 pub(super) fn program(
     command: Vec<OsString>,
     screen: &Screen,
+    output: Option<OsString>,
     ignored: u64,
 ) -> anyhow::Result<Program> {
     let directory = std::env::current_dir().context("the working directory is gone")?;
@@ -52,6 +53,7 @@ pub(super) fn program(
         piped_input: screen.has_piped_input,
         piped_error: screen.has_piped_error,
         in_background: screen.is_background(),
+        output: output.map(OsString::into_vec),
         ignored,
     };
     Ok(program.checked()?)

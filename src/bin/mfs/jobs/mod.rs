@@ -5,10 +5,13 @@ mod clear;
 mod input;
 mod kill;
 mod migrate;
+mod place;
 mod ps;
+mod rows;
 mod run;
 mod screen;
 mod sys;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -28,6 +31,8 @@ pub(crate) enum Command {
     Ps(ps::Args),
     /// Send a signal to a job
     Kill(kill::Args),
+    /// Wait for the end of jobs
+    Wait(wait::Args),
     /// Move a running job to another node
     Migrate(migrate::Args),
     /// Send the jobs of other nodes that run on this one away
@@ -42,6 +47,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => block_on(run::run(args)),
         Command::Ps(args) => block_on(ps::run(args)),
         Command::Kill(args) => block_on(kill::run(args)),
+        Command::Wait(args) => block_on(wait::run(args)),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Expel(args) => block_on(clear::expel(args)),
         Command::Bring(args) => block_on(clear::bring(args)),

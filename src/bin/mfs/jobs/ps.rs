@@ -2,17 +2,25 @@
 
 use std::process::ExitCode;
 
+use mfs::jobs::{Ended, Hints, Kind};
 use mfs_proto::v1;
 use serde::Serialize;
 
 use super::connect;
-use crate::cluster::{Daemon, length, refused, table, warn};
+use super::rows::{self, Row};
+use crate::cluster::{Daemon, length, refused, warn};
 use crate::out::{print, print_json};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mfs ps\n  mfs ps --json")]
+#[command(
+    after_help = "Examples:\n  mfs ps\n  mfs ps --all\n  mfs ps --json\n\nSTAYS says why a job cannot be moved \
+                  now. PID, CPU and MEM are those of the node where it runs."
+)]
 pub(crate) struct Args {
+    /// Also jobs that have ended, as long as their home remembers them: 1,000, for a day
+    #[arg(short, long)]
+    all: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -34,12 +42,25 @@ struct Job {
     migrations: u32,
     reason: String,
     age_ms: u64,
+    cpu_ms: u64,
+    memory_bytes: u64,
+    /// Why not.
+    cannot_move: Option<String>,
+    kind: &'static str,
+    near: Option<String>,
+    stays: bool,
+    /// As a shell gives it.
+    exit_status: Option<u8>,
+    /// What else is to be said of its end.
+    failure: Option<String>,
+    ended_ms_ago: Option<u64>,
 }
 
 /// Shows them.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut mfsd = connect(&args.daemon).await?;
-    let reply = mfsd.list_jobs(v1::ListJobsRequest {}).await.map_err(refused)?.into_inner();
+    let request = v1::ListJobsRequest { all: args.all };
+    let reply = mfsd.list_jobs(request).await.map_err(refused)?.into_inner();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let jobs: Vec<_> = reply.jobs.into_iter().map(|job| Job::of(job, &users)).collect();
     if args.json {
@@ -51,24 +72,31 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if jobs.is_empty() {
         return print("No job runs.\n");
     }
-    let mut shown = table(&["JOB", "USER", "NODE", "PID", "STATE", "MOVES", "SINCE", "COMMAND"]);
-    for job in jobs {
-        let (pid, since) = (job.pid.to_string(), length(job.age_ms));
-        let moves = job.migrations.to_string();
-        let command = job.command.join(" ");
-        shown.add_row([job.id, job.user, job.node, pid, job.state, moves, since, command]);
-    }
-    print(&format!("{shown}\n"))
+    print(&rows::show(&jobs.iter().map(Job::row).collect::<Vec<_>>(), args.all))
 }
 
 // === impl Job ===
 
 impl Job {
     fn of(job: v1::Job, users: &str) -> Self {
+        use v1::job_ended::How;
         let word = |word: &bytes::Bytes| String::from_utf8_lossy(word).into_owned();
+        let said = |text: String| Some(text).filter(|text| !text.is_empty());
+        let hints = job.hints.clone().map(Hints::from).unwrap_or_default();
+        let exit_status = job.ended.as_ref().map(|ended| match &ended.how {
+            Some(How::Exited(status)) => u8::try_from(*status).unwrap_or(u8::MAX),
+            Some(How::Killed(signal)) => Ended::Killed(*signal).status(),
+            Some(How::Failed(failure)) => u8::try_from(failure.status).unwrap_or(u8::MAX),
+            None => u8::MAX,
+        });
+        let failure = job.ended.as_ref().and_then(|ended| match &ended.how {
+            Some(How::Failed(failure)) => Some(failure.message.clone()),
+            _ => None,
+        });
         Self {
             user: name_of(users, job.uid).unwrap_or_else(|| job.uid.to_string()),
             command: job.command.iter().map(word).collect(),
+            ended_ms_ago: job.ended.is_some().then_some(job.ended_ms),
             id: job.id,
             pid: job.pid,
             uid: job.uid,
@@ -78,6 +106,39 @@ impl Job {
             migrations: job.migrations,
             reason: job.reason,
             age_ms: job.age_ms,
+            cpu_ms: job.cpu_us / 1_000,
+            memory_bytes: job.memory,
+            cannot_move: said(job.cannot_move),
+            kind: match hints.kind {
+                Kind::Unknown => "unknown",
+                Kind::Cpu => "cpu",
+                Kind::Io => "io",
+            },
+            near: said(hints.near),
+            stays: hints.stays,
+            exit_status,
+            failure,
+        }
+    }
+
+    fn row(&self) -> Row {
+        let is_running = self.exit_status.is_none();
+        let known = |text: String| if is_running { text } else { "-".to_owned() };
+        Row {
+            id: self.id.clone(),
+            pid: known(self.pid.to_string()),
+            user: self.user.clone(),
+            node: self.node.clone(),
+            state: match self.exit_status {
+                Some(status) => format!("exit {status}"),
+                None => self.state.clone(),
+            },
+            moves: self.migrations.to_string(),
+            time: length(self.age_ms),
+            cpu: known(length(self.cpu_ms)),
+            memory: known(rows::bytes(self.memory_bytes)),
+            stays: self.cannot_move.clone().unwrap_or_else(|| "-".to_owned()),
+            command: self.command.join(" "),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,27 +14,44 @@ use mfs_proto::v1::job_output::Kind as Output;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
 use super::screen::{LOOK_AGAIN, Screen};
-use super::{along, connect, input, screen, sys};
+use super::{along, connect, input, place, screen, sys};
 use crate::cluster::{Daemon, refused};
 use crate::out;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mfs run -- make -j8\n  mfs run -n n2 -- hostname\n  \
-                  mfs run -n n3 --local-tmp -- sort big >sorted\n\nThe program sees the files, the user, the \
+                  mfs run --near /mfs/n3/data -- grep -r word /mfs/n3/data\n  \
+                  mfs run --detach -- ./simulate\n\nThe program sees the files, the user, the \
                   directory, the environment and the terminal of this node, wherever it runs.")]
 pub(crate) struct Args {
     /// On this node, by name; else on the best
-    #[arg(short, long, value_name = "NODE")]
+    #[arg(short, long, value_name = "NODE", conflicts_with = "near")]
     node: Option<String>,
+    /// On the node that holds this file or directory
+    #[arg(long, value_name = "PATH")]
+    near: Option<PathBuf>,
+    /// It computes: any node with room will do
+    #[arg(long)]
+    cpu: bool,
+    /// It reads and writes: on the node of its files, or else of its directory
+    #[arg(long, conflicts_with = "cpu")]
+    io: bool,
+    /// Never move it to balance load
+    #[arg(long)]
+    stay: bool,
     /// Give it a /tmp of its own, in the memory of the node where it runs
     #[arg(long)]
     local_tmp: bool,
-    /// Leave it where it begins, unless somebody says `mfs migrate`; so is one that runs on a named node
-    #[arg(long)]
-    stay: bool,
+    /// Print the job's id and return; it goes on without this command and its terminal
+    #[arg(short, long)]
+    detach: bool,
+    /// Where a detached job writes [default: mfs-JOB.out in its directory]
+    #[arg(long, value_name = "FILE", requires = "detach")]
+    output: Option<OsString>,
     /// The program and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
@@ -76,14 +94,20 @@ struct Signals(Vec<(i32, Signal)>);
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Before anything is changed: whoever ignores a signal has the program ignore it.
     let ignored = sys::ignored();
-    let screen = Screen::of_this_command();
-    let program = along::program(args.command, &screen, ignored)?;
+    let detached = args.detach;
+    let screen = if detached { Screen::none() } else { Screen::of_this_command() };
+    let wanted = place::wanted(args.node, args.near, args.cpu, args.io, args.stay)?;
+    let program = along::program(args.command, &screen, args.output, ignored)?;
     let mut mfsd = connect(&args.daemon).await?;
-    let node = args.node.unwrap_or_default();
-    // Whoever names a node means it.
-    let stay = args.stay || !node.is_empty();
-    let local_tmp = args.local_tmp;
-    let start = StartJob { program, node, local_tmp, caller: None, number: 0, stay };
+    let start = StartJob {
+        program,
+        node: wanted.node,
+        local_tmp: args.local_tmp,
+        caller: None,
+        number: 0,
+        detached,
+        hints: wanted.hints,
+    };
     let (inputs, received) = mpsc::channel(IN_FLIGHT);
     inputs.try_send(message(Input::Start(start.into()))).context("cannot start")?;
     let mut signals = Signals::take(ignored)?;
@@ -91,6 +115,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     sys::ignore(libc::SIGTTIN);
     let outputs = mfsd.run(ReceiverStream::new(received)).await;
     let mut outputs = outputs.map_err(refused)?.into_inner();
+    if detached {
+        return detach(&mut outputs).await;
+    }
     let mut session = Session { inputs, window: Arc::new(Semaphore::new(WINDOW)), screen };
     loop {
         tokio::select! {
@@ -100,7 +127,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                     anyhow::bail!("mfsd went away, and the job with it");
                 };
                 if let Some(ended) = session.take(output).await? {
-                    return Ok(ExitCode::from(session.end(ended)));
+                    return Ok(ExitCode::from(session.end(&ended)));
                 }
             }
             number = signals.next() => session.signal(number).await,
@@ -108,6 +135,33 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 session.look_at_the_terminal().await?;
             }
         }
+    }
+}
+
+/// Hears whether a detached job runs, and prints its id.
+async fn detach(outputs: &mut Streaming<v1::JobOutput>) -> anyhow::Result<ExitCode> {
+    loop {
+        let output = outputs.message().await.map_err(refused)?.and_then(|output| output.kind);
+        match output {
+            Some(Output::Started(started)) => return out::print(&format!("{}\n", started.id)),
+            Some(Output::Ended(ended)) => return Ok(ExitCode::from(status(&ended))),
+            Some(_) => {}
+            None => anyhow::bail!("mfsd went away, and the job with it"),
+        }
+    }
+}
+
+/// The exit status, as a shell gives it.
+pub(super) fn status(ended: &v1::JobEnded) -> u8 {
+    use v1::job_ended::How;
+    match &ended.how {
+        Some(How::Exited(status)) => u8::try_from(*status).unwrap_or(u8::MAX),
+        Some(How::Killed(signal)) => mfs::jobs::Ended::Killed(*signal).status(),
+        Some(How::Failed(failure)) => {
+            out::tell(format_args!("mfs: {}", failure.message));
+            u8::try_from(failure.status).unwrap_or(CANNOT_RUN)
+        }
+        None => CANNOT_RUN,
     }
 }
 
@@ -191,26 +245,17 @@ impl Session {
         Ok(())
     }
 
-    /// The exit status, as a shell gives it. Whoever was killed is seen to have been killed.
-    fn end(&mut self, ended: v1::JobEnded) -> u8 {
-        use v1::job_ended::How;
+    /// The exit status. Whoever was killed is seen to have been killed.
+    fn end(&mut self, ended: &v1::JobEnded) -> u8 {
         let held_terminal = self.screen.leave();
-        match ended.how {
-            Some(How::Exited(status)) => u8::try_from(status).unwrap_or(u8::MAX),
-            Some(How::Killed(signal)) => {
-                // A key that ends the program would have been heard by all who run together with it.
-                if held_terminal && [libc::SIGINT, libc::SIGQUIT].contains(&signal) {
-                    sys::tell_group(signal);
-                }
-                sys::suffer(signal);
-                mfs::jobs::Ended::Killed(signal).status()
+        if let Some(v1::job_ended::How::Killed(signal)) = ended.how {
+            // A key that ends the program would have been heard by all who run together with it.
+            if held_terminal && [libc::SIGINT, libc::SIGQUIT].contains(&signal) {
+                sys::tell_group(signal);
             }
-            Some(How::Failed(failure)) => {
-                out::tell(format_args!("mfs: {}", failure.message));
-                u8::try_from(failure.status).unwrap_or(CANNOT_RUN)
-            }
-            None => CANNOT_RUN,
+            sys::suffer(signal);
         }
+        status(ended)
     }
 }
 

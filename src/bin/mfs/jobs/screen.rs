@@ -47,6 +47,11 @@ impl Screen {
         }
     }
 
+    /// That of a job that has nothing to do with this command's.
+    pub(super) fn none() -> Self {
+        Self { is_terminal: false, ..Self::of_this_command() }
+    }
+
     /// Its size.
     pub(super) fn size(&self) -> Option<Terminal> {
         let size = tcgetwinsize(io::stdout()).ok().filter(|_| self.is_terminal)?;
