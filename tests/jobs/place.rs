@@ -106,6 +106,29 @@ fn a_job_ends_with_who_started_it_and_with_the_node_that_runs_it() {
 }
 
 #[test]
+fn a_job_ends_with_the_daemon_of_either_node() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    let runs = || n2.try_run("pgrep -x sleep").status.success();
+    let keepers = || n2.try_run("pgrep -x mfs-init").status.success();
+    for (of, status) in [(n2, 137), (n1, 1)] {
+        // One with a command, and one without.
+        let mut job = n1.command("mfs");
+        let line =
+            ["run", "-n", "n2", "--", "sh", "-c", "trap '' HUP TERM; sleep 1000 & wait; wait"];
+        let mut job = job.args(line).spawn().expect("it starts");
+        n1.run("cd /tmp && mfs run --detach -n n2 -- sleep 1000");
+        eventually("both run", LONG, || n2.try_run("pgrep -x sleep | wc -l").stdout == "2\n");
+        of.kill_daemon();
+        assert_eq!(job.wait().expect("it was started").code(), Some(status), "{}", of.name());
+        eventually("nothing is left", LONG, || !runs() && !keepers());
+        of.start();
+        let shown = || n1.try_run("mfs ps --json").stdout;
+        eventually("nothing is listed", LONG, || shown().contains("\"jobs\": []"));
+    }
+}
+
+#[test]
 fn signals_reach_the_program() {
     let cluster = Setup::nodes(2).up();
     let n1 = cluster.node(1);
