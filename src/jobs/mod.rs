@@ -14,6 +14,6 @@ pub mod placement;
 pub use hints::{Hints, Kind};
 pub use id::{ImagesToken, JobId, NotAJob};
 pub use mfs_init::{
-    Ended, Limit, MAX_FRAME, Notice, Order, OrderError, Program, ProgramError, Report, Restore,
-    Setup, Streams, Task, Terminal, first_error, read_frame, write_frame,
+    Ended, Limit, MAX_FRAME, Modes, Notice, Order, OrderError, Program, ProgramError, Report,
+    Restore, Setup, Streams, Task, Terminal, first_error, read_frame, write_frame,
 };

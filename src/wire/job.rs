@@ -5,7 +5,7 @@ use mfs_proto::v1;
 
 use super::error::Malformed;
 use super::field;
-use crate::jobs::{Ended, Hints, Kind, Limit, Program, Terminal};
+use crate::jobs::{Ended, Hints, Kind, Limit, Modes, Program, Terminal};
 use crate::types::Caller;
 
 /// Most words of a command, and most variables of an environment.
@@ -16,6 +16,9 @@ const MAX_TEXT: usize = 3 << 20;
 
 /// Most resource limits.
 const MAX_LIMITS: usize = 32;
+
+/// Most special characters of a terminal; Linux has 19.
+const MAX_CHARACTERS: usize = 32;
 
 /// What is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,7 @@ impl From<StartJob> for v1::StartJob {
             terminal: program.terminal.map(terminal_size),
             piped_input: program.piped_input,
             piped_error: program.piped_error,
+            modes: program.modes.map(terminal_modes),
             in_background: program.in_background,
             ignored: program.ignored,
             output: program.output.unwrap_or_default().into(),
@@ -96,6 +100,7 @@ impl TryFrom<v1::StartJob> for StartJob {
                 terminal: start.terminal.map(terminal),
                 piped_input: start.piped_input,
                 piped_error: start.piped_error,
+                modes: start.modes.map(modes).transpose()?,
                 in_background: start.in_background,
                 ignored: start.ignored,
                 output: Some(start.output.into()).filter(|output: &Vec<u8>| !output.is_empty()),
@@ -131,6 +136,19 @@ impl From<v1::JobHints> for Hints {
         };
         Self { kind, near: hints.near, stays: hints.stays }
     }
+}
+
+/// The modes of a terminal, as they are told.
+fn terminal_modes(modes: Modes) -> v1::TerminalModes {
+    let Modes { input, output, control, local, characters } = modes;
+    v1::TerminalModes { input, output, control, local, characters: characters.into() }
+}
+
+/// Modes that were told.
+fn modes(modes: v1::TerminalModes) -> Result<Modes, Malformed> {
+    let v1::TerminalModes { input, output, control, local, characters } = modes;
+    field::length_at_most("modes.characters", characters.len(), MAX_CHARACTERS)?;
+    Ok(Modes { input, output, control, local, characters: characters.into() })
 }
 
 /// A size, as it is told.
@@ -175,6 +193,7 @@ mod tests {
                 terminal: Some(Terminal { rows: 24, columns: 80 }),
                 piped_input: true,
                 piped_error: false,
+                modes: Some(Modes { input: 1, characters: vec![3], ..Modes::default() }),
                 in_background: true,
                 output: Some(b"out".to_vec()),
                 ignored: 1,
@@ -203,5 +222,8 @@ mod tests {
         let mut many = start();
         many.program.environment = vec![Vec::new(); MAX_WORDS + 1];
         assert!(StartJob::try_from(v1::StartJob::from(many)).is_err());
+        let mut odd = start();
+        odd.program.modes = Some(Modes { characters: vec![0; 33], ..Modes::default() });
+        assert!(StartJob::try_from(v1::StartJob::from(odd)).is_err());
     }
 }

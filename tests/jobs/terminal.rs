@@ -107,6 +107,7 @@ const STEPS: &[(&str, &str)] = &[
     (READY, "on sh -c 'stty -echo; echo hidden; read x; stty echo; echo heard $x'\n"),
     ("hidden\r\n", "secret\n"),
     (READY, "(trap '' INT; on sh -c 'kill -INT $$; echo lives')\n"),
+    (READY, "stty erase ^H -ixon iutf8; on stty -a; stty erase ^? ixon\n"),
     // Several processes at once.
     (READY, "printf 'all: 1 2 3 4\\n1 2 3 4:\\n\\t@sleep 0.1\\n\\t@test -t 1\\n' >/tmp/makefile\n"),
     (READY, "on make -j4 -f /tmp/makefile; echo status $?\n"),

@@ -16,4 +16,4 @@ pub use order::{
     Ended, MAX_FRAME, Notice, Order, OrderError, Report, Restore, Setup, Streams, Task, read_frame,
     write_frame,
 };
-pub use program::{Limit, Program, ProgramError, Terminal};
+pub use program::{Limit, Modes, Program, ProgramError, Terminal};

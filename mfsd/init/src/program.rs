@@ -24,6 +24,8 @@ pub struct Program {
     pub piped_input: bool,
     /// On a terminal: its standard error is a pipe all the same.
     pub piped_error: bool,
+    /// On a terminal: how it takes what is typed and shows what is written; none: as a new one does.
+    pub modes: Option<Modes>,
     /// On a terminal: another has it, until [`Order::Foreground`](crate::Order::Foreground).
     pub in_background: bool,
     /// Its standard output and error are this file of its home, made or added to, and its standard input is empty.
@@ -50,6 +52,21 @@ pub struct Terminal {
     pub rows: u16,
     /// Characters in a line.
     pub columns: u16,
+}
+
+/// The modes of a terminal (termios(3)), as Linux numbers them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modes {
+    /// `c_iflag`.
+    pub input: u32,
+    /// `c_oflag`.
+    pub output: u32,
+    /// `c_cflag`.
+    pub control: u32,
+    /// `c_lflag`.
+    pub local: u32,
+    /// The first of `c_cc`; those that are left out stay as they are.
+    pub characters: Vec<u8>,
 }
 
 /// What is said of a program cannot be.
@@ -111,6 +128,7 @@ mod tests {
             terminal: None,
             piped_input: false,
             piped_error: false,
+            modes: None,
             in_background: false,
             output: None,
             ignored: 0,

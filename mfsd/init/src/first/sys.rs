@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use mfs_init::Limit;
+use mfs_init::{Limit, Modes};
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
@@ -181,6 +181,26 @@ pub(super) fn kill_all_others() {
         // SAFETY: no pointer is involved. That there is nobody left to kill is no error.
         unsafe { libc::kill(-1, libc::SIGKILL) };
     }
+}
+
+/// Sets the modes of a terminal.
+pub(super) fn set_modes(terminal: &impl AsFd, modes: &Modes) -> io::Result<()> {
+    let terminal = terminal.as_fd().as_raw_fd();
+    // SAFETY: the structure is plain old data for which all zeroes is a value; the calls use it only while it
+    // is borrowed.
+    let result = unsafe {
+        let mut wanted: libc::termios = std::mem::zeroed();
+        if libc::tcgetattr(terminal, &mut wanted) != 0 {
+            return Err(last());
+        }
+        (wanted.c_iflag, wanted.c_oflag) = (modes.input, modes.output);
+        (wanted.c_cflag, wanted.c_lflag) = (modes.control, modes.local);
+        for (place, character) in wanted.c_cc.iter_mut().zip(&modes.characters) {
+            *place = *character;
+        }
+        libc::tcsetattr(terminal, libc::TCSANOW, &wanted)
+    };
+    if result == 0 { Ok(()) } else { Err(last()) }
 }
 
 /// Sets a resource limit. Where the hard limit may not be raised (CAP_SYS_RESOURCE), it stays.

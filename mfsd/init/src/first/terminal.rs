@@ -9,6 +9,7 @@ use rustix::pty::{ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::refusal::{OrRefuse, Refusal};
+use crate::sys;
 
 /// Both ends.
 #[derive(Debug)]
@@ -34,6 +35,10 @@ impl Pair {
         unlockpt(&master)?;
         let slave = open(ptsname(&master, Vec::new())?, flags, Mode::empty())?;
         resize(&slave, size)?;
+        if let Some(modes) = &setup.program.modes {
+            // One that the kernel does not take stays as it is.
+            let _ = sys::set_modes(&slave, modes);
+        }
         // The group stays tty (the mount's gid=5), for write(1) and its like.
         fchown(&slave, Some(Uid::from_raw(setup.uid)), None::<Gid>)?;
         fchmod(&slave, Mode::from_raw_mode(0o620))?;

@@ -100,6 +100,7 @@ impl Plan {
             terminal: None,
             piped_input: false,
             piped_error: false,
+            modes: None,
             in_background: false,
             output: None,
             ignored: 0,

@@ -52,6 +52,7 @@ pub(super) fn program(
         terminal: screen.size(),
         piped_input: screen.has_piped_input,
         piped_error: screen.has_piped_error,
+        modes: screen.modes(),
         in_background: screen.is_background(),
         output: output.map(OsString::into_vec),
         ignored,

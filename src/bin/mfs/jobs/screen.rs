@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use mfs::jobs::Terminal;
+use mfs::jobs::{Modes, Terminal};
 use rustix::termios::{tcgetpgrp, tcgetwinsize};
 
 use super::sys;
@@ -56,6 +56,12 @@ impl Screen {
     pub(super) fn size(&self) -> Option<Terminal> {
         let size = tcgetwinsize(io::stdout()).ok().filter(|_| self.is_terminal)?;
         Some(Terminal { rows: size.ws_row, columns: size.ws_col })
+    }
+
+    /// Its modes. In the background they are somebody else's.
+    pub(super) fn modes(&self) -> Option<Modes> {
+        let is_own = self.is_terminal && !self.has_piped_input && !self.is_background();
+        is_own.then(sys::modes).flatten()
     }
 
     /// Somebody else has it, who may type.

@@ -1,5 +1,7 @@
-//! Signals of `mfs run`: what it ignores, and how it suffers what its program has suffered.
+//! Signals of `mfs run`: what it ignores, and how it suffers what its program has suffered; its terminal's modes.
 #![allow(unsafe_code)]
+
+use mfs::jobs::Modes;
 
 /// The signals that this command was started with ignored: bit n-1 for signal n.
 ///
@@ -15,6 +17,24 @@ pub(super) fn ignored() -> u64 {
 /// The bit of a signal in a set of them.
 pub(super) const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
+}
+
+/// The modes of the terminal that standard input is; `None`: it is none.
+pub(super) fn modes() -> Option<Modes> {
+    /// As many special characters as the kernel has (`NCCS` of its termios).
+    const CHARACTERS: usize = 19;
+    // SAFETY: the structure is plain old data for which all zeroes is a value; the call fills it.
+    let found = unsafe {
+        let mut found: libc::termios = std::mem::zeroed();
+        (libc::tcgetattr(libc::STDIN_FILENO, &mut found) == 0).then_some(found)?
+    };
+    Some(Modes {
+        input: found.c_iflag,
+        output: found.c_oflag,
+        control: found.c_cflag,
+        local: found.c_lflag,
+        characters: found.c_cc.iter().copied().take(CHARACTERS).collect(),
+    })
 }
 
 /// Ignores a signal.
