@@ -19,6 +19,17 @@ pub(crate) struct Arguments {
     pub(crate) detach: bool,
     /// Only check the configuration.
     pub(crate) check: bool,
+    /// Where CRIU is looked for, beside the state directory.
+    pub(crate) criu: CriuPlaces,
+}
+
+/// What the environment says of CRIU, which moves jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CriuPlaces {
+    /// The program itself: MFS_CRIU. Nobody who names one wants another.
+    pub(crate) named: Option<PathBuf>,
+    /// Directories of programs: PATH.
+    pub(crate) path: Option<OsString>,
 }
 
 /// What is asked for.
@@ -62,6 +73,7 @@ Examples:
   mfsd --detach </dev/null >>/run/mfs/mfsd.log 2>&1 &
 
 Environment: MFS_LOG sets what is logged, as in MFS_LOG=debug or MFS_LOG=info,mfsd=debug.
+MFS_CRIU names the CRIU that moves jobs, instead of that in PATH or in the state directory.
 ";
 
 /// Understands the words after the program's name.
@@ -100,6 +112,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request
         runtime: runtime.unwrap_or_else(|| paths::RUNTIME.into()),
         detach,
         check,
+        criu: CriuPlaces::default(),
     }))
 }
 

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, CriuPlaces};
 use crate::node::Node;
 use crate::{local, service_manager};
 
@@ -39,6 +39,8 @@ pub(crate) struct Daemon {
     pub(crate) store: Store,
     /// The runtime directory.
     pub(crate) runtime: PathBuf,
+    /// Where CRIU is looked for.
+    pub(crate) criu: CriuPlaces,
     /// Held while this machine enters or leaves a cluster.
     changing: Mutex<()>,
     node: watch::Sender<Option<Arc<Node>>>,
@@ -78,6 +80,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         config,
         store,
         runtime: arguments.runtime.clone(),
+        criu: arguments.criu.clone(),
         changing: Mutex::new(()),
         node: watch::Sender::new(None),
         stopping: CancellationToken::new(),

@@ -16,14 +16,14 @@ mod service_manager;
 use std::io::Write;
 use std::process::ExitCode;
 
-use arguments::{Arguments, Request};
+use arguments::{Arguments, CriuPlaces, Request};
 use mfs::config::ConfigError;
 use mfs::failpoint;
 use mfs::telemetry::log::{self, Sink};
 
 fn main() -> ExitCode {
     let arguments = match arguments::parse(std::env::args_os().skip(1)) {
-        Ok(Request::Run(arguments)) => arguments,
+        Ok(Request::Run(arguments)) => Arguments { criu: criu_places(), ..arguments },
         Ok(Request::Print(text)) => {
             // A reader that has seen enough, or a full disk, is no reason to panic.
             let written = std::io::stdout().write_all(text.as_bytes());
@@ -42,6 +42,11 @@ fn main() -> ExitCode {
             if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn criu_places() -> CriuPlaces {
+    let named = std::env::var_os("MFS_CRIU").map(Into::into);
+    CriuPlaces { named, path: std::env::var_os("PATH") }
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ use tokio::process::Command;
 use super::init::{beside_this, named};
 use super::obstacles::Movable;
 use super::timers;
+use crate::arguments::CriuPlaces;
 
 /// The oldest version that works on kernels of today: older ones do not know their vDSO.
 const OLDEST: (u32, u32) = (4, 1);
@@ -52,9 +53,9 @@ impl Criu {
     ///
     /// # Errors
     /// Says what was found, and what to install.
-    pub(super) async fn find(state_dir: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn find(places: &CriuPlaces, state_dir: &Path) -> anyhow::Result<Self> {
         let mut found = None;
-        for program in candidates(state_dir) {
+        for program in candidates(places, state_dir) {
             match version(&program).await {
                 Some(version) if version >= OLDEST => {
                     check(&program).await?;
@@ -134,13 +135,12 @@ impl Criu {
     }
 }
 
-fn candidates(state_dir: &Path) -> Vec<PathBuf> {
-    // Nobody who names one wants another.
-    if let Some(named) = std::env::var_os("MFS_CRIU") {
-        return vec![PathBuf::from(named)];
+fn candidates(places: &CriuPlaces, state_dir: &Path) -> Vec<PathBuf> {
+    if let Some(named) = &places.named {
+        return vec![named.clone()];
     }
-    let path =
-        std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin:/sbin:/bin"));
+    let usual = || OsString::from("/usr/sbin:/usr/bin:/sbin:/bin");
+    let path = places.path.clone().unwrap_or_else(usual);
     let in_path = std::env::split_paths(&path).map(|directory| directory.join("criu"));
     in_path.chain([state_dir.join(PRIVATE)]).filter(|program| program.is_file()).collect()
 }

@@ -36,7 +36,7 @@ pub(super) async fn images(
     let pieces = tokio_stream::StreamExt::timeout(pieces, PATIENCE);
     let pieces = tokio_stream::StreamExt::map(pieces, |piece| {
         let late = |_| tonic::Status::deadline_exceeded("its images do not come any more");
-        piece.map_err(late).flatten()
+        piece.map_err(late).and_then(|piece| piece)
     });
     let told = |bytes| {
         // Who listens too slowly misses a figure, not the job.

@@ -196,7 +196,10 @@ impl Guest {
                         return Ok(ended);
                     }
                 }
-                dumped = dump => self.dumped(dumped.map_err(Into::into).flatten()).await?,
+                dumped = dump => {
+                    let dumped = dumped.map_err(Into::into).and_then(|dumped| dumped);
+                    self.dumped(dumped).await?;
+                }
                 Ok(permit) = may_read(&init.output, outputs), if !self.has_ended.output => {
                     self.has_ended.output = pass(&init.output, permit, Output::Output);
                 }

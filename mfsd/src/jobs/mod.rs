@@ -38,9 +38,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use mfs::clock;
-use mfs::jobs::{Hints, JobId};
 use mfs::jobs::balance::{Admission, Asks, Movable, Move, Refusal};
 use mfs::jobs::placement::{Candidate, Placed};
+use mfs::jobs::{Hints, JobId};
 use mfs::load::Load;
 use mfs::membership::{Member, Tag};
 use mfs::sync::Mutex;
@@ -54,6 +54,7 @@ use criu::Criu;
 use images::Offers;
 use past::Past;
 
+use crate::arguments::CriuPlaces;
 use crate::load::JobUse;
 use crate::node::Node;
 
@@ -79,6 +80,7 @@ pub(crate) struct Jobs {
     /// Images that wait to be fetched.
     offers: Offers,
     state_dir: PathBuf,
+    places: CriuPlaces,
     /// A job is on its way by balancing.
     steering: AtomicBool,
     criu: tokio::sync::OnceCell<Criu>,
@@ -185,7 +187,7 @@ struct Hosting {
 
 impl Jobs {
     /// None yet; views are built on this directory, and images lie in that of the daemon's state.
-    pub(crate) fn new(scratch: PathBuf, state_dir: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(scratch: PathBuf, state_dir: PathBuf, places: CriuPlaces) -> Arc<Self> {
         let images = state_dir.join(IMAGES);
         // Of jobs that were about to move when this daemon ended.
         if let Err(error) = std::fs::remove_dir_all(&images)
@@ -198,6 +200,7 @@ impl Jobs {
             images,
             offers: Offers::default(),
             state_dir,
+            places,
             steering: AtomicBool::new(false),
             criu: tokio::sync::OnceCell::new(),
             inner: Mutex::default(),
@@ -206,7 +209,7 @@ impl Jobs {
 
     /// What makes and restores images.
     async fn criu(&self) -> anyhow::Result<&Criu> {
-        self.criu.get_or_try_init(|| Criu::find(&self.state_dir)).await
+        self.criu.get_or_try_init(|| Criu::find(&self.places, &self.state_dir)).await
     }
 
     /// Chooses the best of these for a job of this node, which counts there from now on. `None`: there is none.

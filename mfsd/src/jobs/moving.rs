@@ -38,6 +38,8 @@ pub(super) struct Moving {
     /// Since when the job stands still.
     since: Option<Instant>,
     pid: u32,
+    /// What it did before.
+    was: State,
     /// Why, if it is by balancing.
     reason: Option<String>,
 }
@@ -140,9 +142,13 @@ impl Carried {
             deadline: clock::now() + PATIENCE,
             since: None,
             pid: 0,
+            was: State::Running,
             reason,
         });
-        self.running.change(|job| job.state = State::Moving);
+        if let Some(moving) = &mut self.moving {
+            self.running
+                .change(|job| moving.was = std::mem::replace(&mut job.state, State::Moving));
+        }
         // The first action cannot end it.
         let _ = self.act(actions).await;
     }
@@ -261,7 +267,7 @@ impl Carried {
                 self.host = moving.link;
                 self.running.change(|job| {
                     job.node = moving.target.name.clone();
-                    (job.pid, job.state) = (moving.pid, State::Running);
+                    (job.pid, job.state) = (moving.pid, moving.was);
                     job.migrations += 1;
                     job.reason = reason;
                 });
@@ -270,7 +276,7 @@ impl Carried {
             }
             Outcome::Stayed(why) => {
                 tracing::info!("job {id} stays where it is: {why}");
-                self.running.change(|job| job.state = State::Running);
+                self.running.change(|job| job.state = moving.was);
                 let sentence = format!("job {id} runs on where it was: {why}");
                 let _ = moving.progress.send(Err(Status::failed_precondition(sentence)));
                 self.put_what_waits(false).await;

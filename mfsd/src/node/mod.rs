@@ -144,7 +144,11 @@ impl Node {
                 runtime,
                 node.clone(),
             ),
-            jobs: Jobs::new(runtime.join(JOBS), daemon.store.state_dir().to_owned()),
+            jobs: Jobs::new(
+                runtime.join(JOBS),
+                daemon.store.state_dir().to_owned(),
+                daemon.criu.clone(),
+            ),
             loads: Loads::new(Tag::of(me), &daemon.store),
             without,
             config,
