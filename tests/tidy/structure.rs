@@ -38,7 +38,7 @@ const COMPOSITION: &str = "mfsd/src/node/parts.rs";
 fn reads_environment(path: &str) -> bool {
     // `mfs lab exec` gives the caller's own PATH to what it runs, as env(1) does.
     // `mfs run` takes the environment along.
-    let passes_on = ["src/bin/mfs/lab/enter.rs", "src/bin/mfs/jobs/run.rs"].contains(&path);
+    let passes_on = ["src/bin/mfs/lab/enter.rs", "src/bin/mfs/jobs/along.rs"].contains(&path);
     path.ends_with("/main.rs")
         || path.ends_with("build.rs")
         || path.starts_with("src/config/")

@@ -19,8 +19,7 @@ pub(super) struct JobUser {
 }
 
 /// Calls it; ends as it ends. `None`: nobody has called as the daemon does.
-pub(super) fn run() -> Option<ExitCode> {
-    let mut words = std::env::args_os().skip(3);
+pub(super) fn run(mut words: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let user = JobUser::parse(&mut words)?;
     let mut command = Command::new(words.next()?);
     command.args(words);
@@ -32,12 +31,8 @@ pub(super) fn run() -> Option<ExitCode> {
 // === impl JobUser ===
 
 impl JobUser {
-    /// That of this keeper.
-    pub(super) fn kept() -> Option<Self> {
-        Self::parse(&mut std::env::args_os().skip(3))
-    }
-
-    fn parse(words: &mut impl Iterator<Item = OsString>) -> Option<Self> {
+    /// In the words behind the home; `None`: nobody is named there.
+    pub(super) fn parse(words: &mut impl Iterator<Item = OsString>) -> Option<Self> {
         let mut text = || words.next()?.into_string().ok();
         let (uid, gid) = (text()?.parse().ok()?, text()?.parse().ok()?);
         let groups = text()?;

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, waitpid};
 
+use crate::call::JobUser;
 use crate::refusal::{OrRefuse, Refusal};
 use crate::restore::restore;
 use crate::{DAEMON, ORDERS, REPORTS, entry, sys};
@@ -31,13 +32,13 @@ pub(super) struct Ends {
 }
 
 /// Keeps a job from its beginning to its end. `None`: no daemon has called.
-pub(super) fn run() -> Option<ExitCode> {
+pub(super) fn run(user: Option<JobUser>) -> Option<ExitCode> {
     let daemon = sys::inherited(DAEMON).ok().filter(is_socket).map(UnixStream::from)?;
     let (orders, reports) = (sys::inherited(ORDERS).ok()?, sys::inherited(REPORTS).ok()?);
     // What else was left open leads out of the view, for whoever may look at this process.
     sys::close_above(REPORTS).ok()?;
     let to_daemon = daemon.try_clone().ok()?;
-    Some(match keep(Ends { daemon, orders, reports }) {
+    Some(match keep(Ends { daemon, orders, reports }, user) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
             // A notice that cannot be sent has nobody to hear it: the daemon is gone.
@@ -51,12 +52,12 @@ fn is_socket(descriptor: &OwnedFd) -> bool {
     rustix::net::sockopt::socket_type(descriptor) == Ok(rustix::net::SocketType::STREAM)
 }
 
-fn keep(ends: Ends) -> Result<(), Refusal> {
+fn keep(ends: Ends, user: Option<JobUser>) -> Result<(), Refusal> {
     sys::hold_signals().or_refuse("hold its signals")?;
     let task = read_frame::<Task>(&ends.daemon);
     let (daemon, first) = match task {
         Ok(Some(Task::Begin(setup))) => entry::begin(ends, &setup)?,
-        Ok(Some(Task::Restore(brought))) => restore(ends, &brought)?,
+        Ok(Some(Task::Restore(brought))) => restore(ends, &brought, user)?,
         Ok(Some(Task::Go)) => return Err(Refusal::new("a job cannot begin by going on")),
         // The daemon is gone before it began.
         Ok(None) => return Ok(()),

@@ -26,6 +26,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use call::JobUser;
+
 /// The keeper's socket to the daemon.
 const DAEMON: i32 = 3;
 /// Descriptors of the keeper: what the daemon orders the first process to do, and what that reports.
@@ -42,11 +44,14 @@ fn main() -> ExitCode {
         let images = std::env::var_os(gate::IMAGES).unwrap_or_default();
         return gate::pass(&step, Path::new(&images));
     }
-    let role = std::env::args_os().nth(1);
+    let mut words = std::env::args_os().skip(1);
+    let role = words.next();
+    // The home stands for the mount to read, and for nobody here.
+    let mut words = words.skip(1);
     let done = match role.as_ref().and_then(|role| role.to_str()) {
-        Some(KEEP) => keeper::run(),
+        Some(KEEP) => keeper::run(JobUser::parse(&mut words)),
         Some(FIRST) => inside::run(),
-        Some(CALL) => call::run(),
+        Some(CALL) => call::run(words),
         _ => None,
     };
     done.unwrap_or_else(|| {

@@ -30,7 +30,11 @@ const NUMBER: &str = "first.pid";
 const LAST_WORD: Duration = Duration::from_secs(20);
 
 /// Restores a job, holds it until the daemon lets it go, and lets it go.
-pub(super) fn restore(ends: Ends, brought: &Restore) -> Result<(UnixStream, Pid), Refusal> {
+pub(super) fn restore(
+    ends: Ends,
+    brought: &Restore,
+    user: Option<JobUser>,
+) -> Result<(UnixStream, Pid), Refusal> {
     let exe = fs::read_link("/proc/self/exe").or_refuse("find its own program")?;
     sys::unshare(UnshareFlags::NEWNS).or_refuse("have namespaces of its own")?;
     let [root, cluster] = view::prepare(&brought.view, &brought.cluster, &brought.scratch)?;
@@ -43,7 +47,7 @@ pub(super) fn restore(ends: Ends, brought: &Restore) -> Result<(UnixStream, Pid)
     let open = |path: &Path| File::options().read(true).write(true).open(path);
     let restored = open(&restored).or_refuse("have a gate")?;
     let go = open(&go).or_refuse("have a gate")?;
-    let criu = start(&ends, brought, &exe, &root, &cluster)?;
+    let criu = start(&ends, brought, user, &exe, &root, &cluster)?;
     let Ends { daemon, orders, reports } = ends;
     drop((orders, reports));
     attend(&daemon, criu, restored, go, &brought.images)?;
@@ -59,6 +63,7 @@ pub(super) fn restore(ends: Ends, brought: &Restore) -> Result<(UnixStream, Pid)
 fn start(
     ends: &Ends,
     brought: &Restore,
+    user: Option<JobUser>,
     gate: &Path,
     root: &Path,
     cluster: &Path,
@@ -86,7 +91,7 @@ fn start(
         copies.push(copy);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    if let Some(user) = JobUser::kept() {
+    if let Some(user) = user {
         user.lend(&mut command);
     }
     let started = command.spawn();
