@@ -17,5 +17,6 @@ mod port;
 mod reply;
 mod reports;
 mod request_size;
+mod restorer;
 pub mod serve;
 pub mod session;

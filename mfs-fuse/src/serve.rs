@@ -13,6 +13,7 @@ use crate::fs::pages::LOOK;
 use crate::fs::{MountedFs, Terms};
 use crate::guardian::Guardian;
 use crate::mount::MountConfig;
+use crate::restorer::Mfsd;
 use crate::session::{self, KernelMount, Place};
 
 /// Longest time given at the end to tell nodes that their files are closed; sessions end by themselves.
@@ -37,6 +38,7 @@ pub fn serve(config: MountConfig, ready: &mut dyn FnMut()) -> anyhow::Result<()>
         .build()
         .context("the threads of the mount could not be started")?;
     let fs = MountedFs::new(Terms { timeo: config.timeout, hard: config.hard });
+    fs.restored.ask(Arc::new(Mfsd(config.runtime.clone())));
     let place = Place {
         source: &config.source,
         mountpoint: &config.mountpoint,

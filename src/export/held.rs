@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::open_file::OpenFile;
+use super::shared_lock::FlockCarrier;
 use super::tenant::{Taken, Tenant};
 use crate::types::op::{LockFamily, LockHolder, LockKind, LockRange, Taking};
 use crate::types::{InodeNo, LockOwner};
@@ -35,11 +36,13 @@ pub struct LockRecord {
 }
 
 /// The flock(2) lock of an open.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Flocked {
     pub(super) kind: LockKind,
     pub(super) pid: u32,
     pub(super) since: Instant,
+    /// What has it in the kernel.
+    pub(super) carrier: Arc<FlockCarrier>,
 }
 
 // === impl Tenant ===
@@ -78,7 +81,7 @@ impl Tenant {
 impl OpenFile {
     /// The flock(2) lock that it holds.
     pub fn flock_held(&self) -> Option<LockRecord> {
-        let Flocked { kind, pid, since } = (*self.0.flocked.lock())?;
+        let Flocked { kind, pid, since, .. } = self.0.flocked.lock().clone()?;
         Some(LockRecord {
             ino: self.number(),
             path: self.path(),
@@ -86,7 +89,7 @@ impl OpenFile {
             owner: None,
             kind,
             range: LockRange::ALL,
-            taking: Taking { pid, by: LockHolder::Description },
+            taking: Taking { pid, by: LockHolder::Description, parked: None },
             since,
         })
     }

@@ -4,7 +4,7 @@
 //! since a lock of the process (F_SETLK) would be the daemon's, one for all callers. flock(2) belongs to
 //! the open, and is taken on the open's description. Nothing here waits.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -61,7 +61,7 @@ impl OpenFile {
     pub fn set_lock(&self, lock: &SetLock, opener: u32) -> Result<(), Errno> {
         let SetLock { owner, family, kind, range, .. } = *lock;
         let pid = if lock.taking.pid == 0 { opener } else { lock.taking.pid };
-        let taking = Taking { pid, ..lock.taking };
+        let taking = Taking { pid, parked: None, ..lock.taking };
         match family {
             LockFamily::Flock => self.flock(kind, pid),
             LockFamily::Range => self.set_range_lock(owner, kind, range, taking),
@@ -81,24 +81,28 @@ impl OpenFile {
     }
 
     fn flock(&self, kind: LockKind, pid: u32) -> Result<(), Errno> {
-        let fd = self.as_fd().ok_or(Errno::OpNotSupp)?;
         // Held over the system call, which does not wait, so that what is noted is what is held.
         let mut held = self.0.flocked.lock();
-        if held.is_some_and(|held| held.kind != kind) {
-            // The kernel gives the old lock up before it tries for the new one (flock(2)).
-            *held = None;
-        }
-        flock(
-            fd,
+        let (before, operation) = (
+            held.take(),
             match kind {
                 LockKind::Shared => FlockOperation::NonBlockingLockShared,
                 LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
                 LockKind::Unlock => FlockOperation::NonBlockingUnlock,
             },
-        )?;
-        if kind != LockKind::Unlock && held.is_none() {
-            *held = Some(Flocked { kind, pid, since: clock::now() });
-        }
+        );
+        let carrier = match &before {
+            Some(before) => Arc::clone(&before.carrier),
+            None => self.flock_carrier()?,
+        };
+        // If it fails, the lock that was held is gone: the kernel gives it up before it tries for the new one
+        // (flock(2)).
+        flock(carrier.as_fd(), operation)?;
+        *held = match before {
+            _ if kind == LockKind::Unlock => None,
+            Some(before) if before.kind == kind => Some(before),
+            _ => Some(Flocked { kind, pid, since: clock::now(), carrier }),
+        };
         Ok(())
     }
 
@@ -132,7 +136,7 @@ impl OpenFile {
                 let wider = self.describe()?;
                 // A description locks through itself alone, and this open permits what that one did not.
                 wider.process.store(true, Ordering::Relaxed);
-                held.move_shared_locks_to(&wider)?;
+                held.move_locks_to(&wider)?;
                 owners.insert(key, Arc::clone(&wider));
                 wider
             }
@@ -167,7 +171,7 @@ impl OpenFile {
         let fd = reopen(self.descriptor()?, flags)?;
         let ranges = AtomicUsize::new(0);
         Ok(Arc::new(Description {
-            fd,
+            fd: Arc::new(fd),
             writes,
             through: self.0.serial,
             process: AtomicBool::new(false),
@@ -178,7 +182,7 @@ impl OpenFile {
         }))
     }
 
-    fn inode(&self) -> Result<InodeKey, Errno> {
+    pub(super) fn inode(&self) -> Result<InodeKey, Errno> {
         Ok(inode_key(&stat(self.descriptor()?.as_fd())?))
     }
 }
@@ -186,9 +190,9 @@ impl OpenFile {
 // === impl Description ===
 
 impl Description {
-    /// Takes on another description the locks that this one has, which are shared ones, since it is not
-    /// open for writing; shared locks do not exclude each other, so at no moment are they given up.
-    fn move_shared_locks_to(&self, other: &Self) -> Result<(), Errno> {
+    /// Takes on another description the locks that this one has and that one has not: shared ones, where this
+    /// one is not open for writing; these do not exclude each other, so at no moment are they given up.
+    pub(super) fn move_locks_to(&self, other: &Self) -> Result<(), Errno> {
         for (kind, range) in self.locked_ranges()? {
             other.count_range(2 * MOST_RANGES)?;
             sys::set_range_lock(&other.fd, kind, range)?;
@@ -211,9 +215,14 @@ impl Description {
 
     /// The ranges locked on this description, as the kernel lists them.
     pub(super) fn locked_ranges(&self) -> Result<Vec<(LockKind, LockRange)>, Errno> {
-        let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
-        Ok(std::fs::read_to_string(path)?.lines().filter_map(locked_range).collect())
+        locked_ranges(&self.fd)
     }
+}
+
+/// The ranges locked on an open description, as the kernel lists them.
+pub(super) fn locked_ranges(fd: &OwnedFd) -> Result<Vec<(LockKind, LockRange)>, Errno> {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    Ok(std::fs::read_to_string(path)?.lines().filter_map(locked_range).collect())
 }
 
 /// The lock in a line `lock: 1: OFDLCK ADVISORY READ -1 fd:00:1234 0 EOF` of fdinfo (proc(5)).

@@ -51,6 +51,7 @@ mod programs;
 mod proof;
 mod read_only;
 mod readdir;
+mod shared_lock;
 mod sys;
 mod tenant;
 mod tree;
@@ -66,6 +67,7 @@ pub use kernel_lease::{KernelLease, OnWriters};
 pub use local_use::LocalUse;
 pub use open_file::OpenFile;
 pub use pool::Pool;
+pub use shared_lock::SharedLock;
 pub use tenant::Tenant;
 pub use watch::{Changed, Interest, LocalChanges, Used, Watched};
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::OFlags;
 
 use super::fd_budget::FdSlot;
 use super::held::Flocked;
@@ -249,10 +249,6 @@ impl Drop for Opened {
         self.tenant.release_through(self.serial);
         if let Body::File(fd) | Body::Directory(fd, _) = &self.body {
             self.tree.opens.forget(&self.file, fd);
-            // A lease of the kernel's own may keep the description, and with it its flock(2) lock.
-            if self.flocked.get_mut().is_some() {
-                let _ = rustix::fs::flock(fd, FlockOperation::Unlock); // fails only where there is none
-            }
         }
     }
 }

@@ -27,7 +27,8 @@ pub struct Tenant {
 /// The open description that carries all range locks of one owner on one file.
 #[derive(Debug)]
 pub(super) struct Description {
-    pub(super) fd: OwnedFd,
+    /// Shared with a session to which its owner moves.
+    pub(super) fd: Arc<OwnedFd>,
     /// Whether it is open for writing too, so that it can carry exclusive locks.
     pub(super) writes: bool,
     /// The serial of the one open that its owner has locked through.

@@ -16,7 +16,7 @@ use crate::config::paths;
 use crate::identity::{Credentials, Identity, IdentityError, NodeKey, Secret, Trust};
 use crate::membership::{Contact, Member, View};
 use crate::telemetry::Snapshot;
-use crate::types::{KernelFeature, NodeId};
+use crate::types::{KernelFeature, NodeId, ParkingToken};
 use crate::wire::Malformed;
 use crate::wire::cluster as wire;
 
@@ -139,6 +139,12 @@ impl LocalClient {
     /// The generated client of the service about jobs.
     pub fn jobs(&self) -> LocalJobsClient<Channel> {
         LocalJobsClient::new(self.channel.clone()).max_encoding_message_size(MAX_ANSWER)
+    }
+
+    /// Whether a process is being restored, and the name under which its locks are parked. Root.
+    pub async fn restoring(&self, pid: u32) -> Result<Option<ParkingToken>, LocalError> {
+        let reply = self.stub().restoring(v1::RestoringRequest { pid }).await?.into_inner();
+        crate::wire::locks::restoring(&reply).map_err(|error| LocalError::Broken(error.to_string()))
     }
 
     /// The figures of a node, by name; of this one if `None`.

@@ -1,5 +1,7 @@
 //! Locks of applications: what is asked of one, and what is known of one that was taken.
 
+use std::fmt;
+
 use super::{InodeNo, LockOwner};
 
 /// Kinds of lock; they do not see each other, as on one machine.
@@ -38,7 +40,13 @@ pub struct Taking {
     pub pid: u32,
     /// Whose the lock is.
     pub by: LockHolder,
+    /// It is one that the process had where it was before, and that was parked there under this name.
+    pub parked: Option<ParkingToken>,
 }
+
+/// Names locks that are parked while their processes move; chosen by the home of the job, and not to be guessed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ParkingToken(pub [u8; 16]);
 
 /// Whose a range lock is; one of flock(2) is always the open description's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -76,6 +84,15 @@ pub struct HeldLock {
     pub range: LockRange,
     /// Its process on the home node; -1 where it is held by a remote process or an open description.
     pub pid: i32,
+}
+
+// === impl ParkingToken ===
+
+impl fmt::Debug for ParkingToken {
+    /// Whoever has it may have the locks, so it is not written out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ParkingToken(..)")
+    }
 }
 
 // === impl LockRange ===

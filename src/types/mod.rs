@@ -25,5 +25,6 @@ pub use ids::{
     Epoch, ExportId, FileId, Incarnation, InodeNo, LockOwner, OpenId, OpenProof, RequestId,
     Sequence, SessionId, Slot, Verifier,
 };
+pub use lock::ParkingToken;
 pub use name::{FileName, NameError, XattrName};
 pub use node::{NodeId, NodeIdError, NodeName, NodeNameError, NodeNumber};

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::error::{Malformed, Problem};
-use crate::types::{FileId, FileName, InodeNo, OpenId, OpenProof, Timestamp, XattrName};
+use crate::types::{
+    FileId, FileName, InodeNo, OpenId, OpenProof, ParkingToken, Timestamp, XattrName,
+};
 
 /// Permission bits with set-uid, set-gid and sticky.
 const MODE_BITS: u32 = 0o7777;
@@ -29,6 +31,23 @@ pub(super) fn file(field: &'static str, bytes: &Bytes) -> Result<FileId, Malform
 pub(super) fn proof(field: &'static str, bytes: &Bytes) -> Result<Option<OpenProof>, Malformed> {
     length_at_most(field, bytes.len(), OpenProof::MAX_LEN)?;
     Ok(OpenProof::from_bytes(Bytes::copy_from_slice(bytes)))
+}
+
+/// The name of parked locks; empty is none.
+pub(super) fn parked(
+    field: &'static str,
+    bytes: &Bytes,
+) -> Result<Option<ParkingToken>, Malformed> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let exact: Result<[u8; 16], _> = bytes[..].try_into();
+    let wrong = Problem::TooLong { length: bytes.len(), limit: 16 };
+    exact.map(|token| Some(ParkingToken(token))).map_err(|_| Malformed::new(field, wrong))
+}
+
+pub(super) fn encode_parked(token: Option<ParkingToken>) -> Bytes {
+    token.map_or_else(Bytes::new, |token| Bytes::copy_from_slice(&token.0))
 }
 
 pub(super) fn name(field: &'static str, bytes: Bytes) -> Result<FileName, Malformed> {

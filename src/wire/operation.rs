@@ -164,6 +164,7 @@ impl From<Operation> for Body {
                 wait: o.wait,
                 pid: o.taking.pid,
                 by_description: o.taking.by == LockHolder::Description,
+                parked: field::encode_parked(o.taking.parked),
             }),
         }
     }
@@ -389,7 +390,11 @@ fn decode_on_open(body: Body) -> Result<Operation, Undecodable> {
             kind: value::decode_lock_kind("set_lock.kind", o.kind)?,
             range: value::decode_range("set_lock.end", o.start, o.end)?,
             wait: o.wait,
-            taking: op::Taking { pid: o.pid, by: value::lock_holder(o.by_description) },
+            taking: op::Taking {
+                pid: o.pid,
+                by: value::lock_holder(o.by_description),
+                parked: field::parked("set_lock.parked", &o.parked)?,
+            },
         }
         .into(),
         _ => return Err(Undecodable::UnknownBody),

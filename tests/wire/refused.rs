@@ -61,6 +61,7 @@ fn set_lock() -> v1::SetLock {
         wait: false,
         pid: 0,
         by_description: false,
+        parked: bytes::Bytes::new(),
     }
 }
 

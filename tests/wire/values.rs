@@ -13,9 +13,9 @@ use mfs::types::op::{
 use mfs::types::{
     Access, AccessMode, Attr, Caller, Capabilities, DataVersion, Epoch, Errno, ExportId,
     FallocateMode, FileId, FileKind, FileName, Incarnation, InodeNo, Leases, LockOwner, NodeId,
-    NodeName, NodeNumber, OpenFlags, OpenId, OpenProof, RenameFlags, RequestId, SeekWhence,
-    Sequence, SessionId, SetAttr, SetTime, SetXattrMode, Slot, StatFs, Timestamp, Verifier,
-    XattrName,
+    NodeName, NodeNumber, OpenFlags, OpenId, OpenProof, ParkingToken, RenameFlags, RequestId,
+    SeekWhence, Sequence, SessionId, SetAttr, SetTime, SetXattrMode, Slot, StatFs, Timestamp,
+    Verifier, XattrName,
 };
 use mfs::wire::{
     ClientMessage, Failure, Hello, Leased, MAX_IO, Origin, ProtocolCode, Purpose, Recall, Refusal,
@@ -339,7 +339,8 @@ fn on_open() -> impl Strategy<Value = Operation> {
 
 fn taking() -> impl Strategy<Value = Taking> {
     let by = select(vec![LockHolder::Process, LockHolder::Description]);
-    (any::<u32>(), by).prop_map(|(pid, by)| Taking { pid, by })
+    let parked = prop::option::of(any::<[u8; 16]>().prop_map(ParkingToken));
+    (any::<u32>(), by, parked).prop_map(|(pid, by, parked)| Taking { pid, by, parked })
 }
 
 fn locks() -> impl Strategy<Value = Operation> {

@@ -276,6 +276,11 @@ impl HandleMap {
         self.inner.lock().lockers.entry(ino).or_default().insert(owner);
     }
 
+    /// Whether somebody may hold a byte-range lock on the file.
+    pub fn may_lock(&self, ino: InodeNo, owner: LockOwner) -> bool {
+        self.inner.lock().lockers.get(&ino).is_some_and(|owners| owners.contains(&owner))
+    }
+
     /// Somebody closes a descriptor of the file, whereby its locks go. Whether it may hold some.
     pub fn unlocks(&self, ino: InodeNo, owner: LockOwner) -> bool {
         self.inner.lock().lockers.get_mut(&ino).is_some_and(|owners| owners.remove(&owner))

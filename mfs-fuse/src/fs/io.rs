@@ -283,6 +283,9 @@ impl MountedFs {
     pub async fn flush(&self, asker: Asker, fh: Fh, owner: LockOwner) -> Result<(), Errno> {
         let handle = self.handle(fh)?;
         let open = file_of(&handle)?;
+        if self.keeps_locks(asker, open.ino, owner).await {
+            return Ok(());
+        }
         if !self.handles.unlocks(open.ino, owner) && !open.access.writes() {
             // Its home need not know.
             self.refresh(open, asker).await;

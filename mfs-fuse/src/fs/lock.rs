@@ -65,10 +65,24 @@ impl MountedFs {
             self.settle_pages(asker, open).await?;
         }
         let mut settled = false;
+        // Who may be about to be restored does not wait before that is known.
+        let (mut waits, mut taking) = (wait && !asker.is_apart(), taking);
         // A server waits by itself, the export never does.
         loop {
-            let ask = op::SetLock { open: number, owner, family, kind, range, wait, taking };
-            match open.backing.call(&origin, ask).await {
+            let ask =
+                op::SetLock { open: number, owner, family, kind, range, wait: waits, taking };
+            let answer = open.backing.call(&origin, ask).await;
+            if answer == Err(Errno::Again) && kind != LockKind::Unlock {
+                if taking.parked.is_some() {
+                    return Err(Errno::NoLck);
+                }
+                taking.parked = self.parked(asker).await;
+                let knew = std::mem::replace(&mut waits, wait && taking.parked.is_none());
+                if taking.parked.is_some() || waits && !knew {
+                    continue;
+                }
+            }
+            match answer {
                 Err(Errno::Again) if !wait && !settled => {
                     settled = true;
                     self.settle(open.ino).await;

@@ -32,6 +32,7 @@ mod points;
 pub mod process;
 pub mod remote;
 mod removed;
+pub mod restored;
 mod root;
 pub mod selection;
 mod server_locks;
@@ -59,6 +60,7 @@ use self::moved::Moves;
 use self::nodes::Nodes;
 use self::points::Points;
 use self::process::Asker;
+use self::restored::Restored;
 use self::selection::Selections;
 use self::write_back::Conflicts;
 
@@ -78,6 +80,8 @@ pub struct MountedFs {
     forgotten: Forgotten,
     moves: Moves,
     points: Points,
+    /// Who knows which processes are being restored.
+    pub restored: Restored,
     terms: Terms,
     mounted_at: Timestamp,
 }
@@ -142,6 +146,7 @@ impl MountedFs {
             forgotten: Forgotten::default(),
             moves: Moves::default(),
             points: Points::default(),
+            restored: Restored::default(),
             terms,
             mounted_at: Self::now(),
         })

@@ -137,7 +137,7 @@ impl Asker {
         };
         // Who unlocks leaves no trace.
         let holder = if kind == LockKind::Unlock { None } else { self.status() };
-        (family, Taking { pid: holder.map_or(0, |status| status.tgid), by })
+        (family, Taking { pid: holder.map_or(0, |status| status.tgid), by, parked: None })
     }
 
     /// Whether the process lives in a pid namespace of its own, as those of a job do.

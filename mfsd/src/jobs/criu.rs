@@ -99,7 +99,7 @@ impl Criu {
         let mut command = self.called_for(home, user)?;
         command.arg("dump").arg("--tree").arg(first.to_string());
         command.arg("--images-dir").arg(images).args(["-o", DUMP_LOG, "-v2"]);
-        command.args(["--manage-cgroups=ignore", "--leave-stopped"]);
+        command.args(["--manage-cgroups=ignore", "--leave-stopped", "--file-locks"]);
         command.args(["--external", "mnt[/]:root", "--external", "mnt[/mfs]:mfs"]);
         if movable.speaks_tcp {
             command.arg("--tcp-established");

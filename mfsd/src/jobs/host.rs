@@ -21,6 +21,8 @@ use tokio_stream::{Stream, StreamExt};
 
 use super::images::Images;
 use super::init::{Heard, Init};
+use super::locks::Parking;
+use super::restored::Restoring;
 use super::{Hosting, Jobs, fetch, locks, obstacles, processes};
 use crate::node::Node;
 
@@ -91,18 +93,18 @@ enum Stage {
     /// It is about to begin.
     Begins,
     /// It was restored or is about to be, and waits to be let go; with its images, and what is to be read first.
-    Held { _images: Images, unread: Bytes },
+    Held { _images: Images, unread: Bytes, restoring: Option<Restoring> },
     /// It runs.
     Runs,
     /// Images of it are being made. Who was stopped before stays so if it runs on.
     Freezes {
         order: FreezeJob,
-        dump: JoinHandle<anyhow::Result<Images>>,
+        dump: JoinHandle<anyhow::Result<(Images, Parking)>>,
         stopped: Vec<u32>,
         runs_on: bool,
     },
     /// It stands still.
-    Frozen { order: FreezeJob, stopped: Vec<u32> },
+    Frozen { order: FreezeJob, stopped: Vec<u32>, _locks: Parking },
 }
 
 /// Runs a job. What comes out of it; the last message says how it ended. It is ended when its inputs end, or
@@ -141,8 +143,9 @@ impl Guest {
         let is_brought = matches!(coming, Coming::Brought(_));
         let hosting = jobs.host(id, is_guest, is_brought, job.stays);
         let (user, home) = (job.caller.clone(), job.home.clone());
+        let mut token = None;
         let setup = tokio::task::spawn_blocking(move || setup(job, scratch)).await??;
-        let (task, stage) = match coming {
+        let (task, mut stage) = match coming {
             Coming::New => (Task::Begin(Box::new(setup)), Stage::Begins),
             Coming::Brought(brought) => {
                 let criu = jobs.criu().await?;
@@ -156,10 +159,17 @@ impl Guest {
                     streams: brought.frozen.streams,
                 };
                 let unread = brought.frozen.unread.clone();
-                (Task::Restore(Box::new(restore)), Stage::Held { _images: images, unread })
+                token = Some(brought.token);
+                (
+                    Task::Restore(Box::new(restore)),
+                    Stage::Held { _images: images, unread, restoring: None },
+                )
             }
         };
         let init = Init::start(&task, &home, &user)?;
+        if let (Stage::Held { restoring, .. }, Some(token)) = (&mut stage, token) {
+            *restoring = jobs.restore(init.keeper_number(), token);
+        }
         let (outputs, pending) = (outputs.clone(), BytesMut::new());
         Ok(Self {
             node,
@@ -384,30 +394,30 @@ impl Guest {
         let stopped = processes::stopped(first);
         let dump = tokio::spawn(async move {
             let criu = jobs.criu().await?;
-            locks::refuse_if_held(&node, first).await?;
             let images = Images::new(&jobs.images, order.token)?;
             criu.dump(first, images.path(), movable, &home, &user).await?;
-            Ok(images)
+            let locks = locks::park(&node, first, order, images.path()).await?;
+            Ok((images, locks))
         });
         self.stage = Stage::Freezes { order, dump, stopped, runs_on: false };
         Ok(())
     }
 
     /// There are images, or there cannot be.
-    async fn dumped(&mut self, dumped: anyhow::Result<Images>) -> anyhow::Result<()> {
+    async fn dumped(&mut self, dumped: anyhow::Result<(Images, Parking)>) -> anyhow::Result<()> {
         let stage = std::mem::replace(&mut self.stage, Stage::Runs);
         let Stage::Freezes { order, stopped, runs_on, .. } = stage else { return Ok(()) };
         let frozen = async {
-            let images = dumped?;
+            let (images, locks) = dumped?;
             let unread = processes::unread(self.first, self.init.streams.input)?;
-            anyhow::Ok((images.bytes()?, images, unread))
+            anyhow::Ok((images.bytes()?, images, locks, unread))
         };
         match frozen.await {
-            Ok((bytes, images, unread)) if !runs_on => {
+            Ok((bytes, images, locks, unread)) if !runs_on => {
                 self.written().await?;
                 let unread = [&unread[..], &self.pending[..]].concat().into();
                 self.jobs.offers.put(order.token, order.target, Arc::new(images));
-                self.stage = Stage::Frozen { order, stopped };
+                self.stage = Stage::Frozen { order, stopped, _locks: locks };
                 let frozen = JobFrozen { bytes, streams: self.init.streams, unread };
                 self.outputs.send(Output::Frozen(frozen.into())).await?;
             }
@@ -426,7 +436,7 @@ impl Guest {
             Stage::Held { .. } => self.init.let_go(),
             // CRIU is not disturbed while it is at work in the job's memory.
             Stage::Freezes { runs_on, .. } => *runs_on = true,
-            Stage::Frozen { order, stopped } => {
+            Stage::Frozen { order, stopped, .. } => {
                 self.jobs.offers.withdraw(order.token);
                 processes::go_on(self.first, stopped);
                 self.stage = Stage::Runs;

@@ -26,7 +26,7 @@ pub(super) struct Init {
     keeper: Mutex<StdUnixStream>,
     orders: Mutex<fs::File>,
     /// The keeper; it ends when the first process has. Held, so that it is waited for.
-    _child: Child,
+    child: Child,
     /// What they say, in the order of each.
     pub(super) heard: mpsc::UnboundedReceiver<Heard>,
     /// What the program, or its terminal, reads; until its end.
@@ -96,13 +96,18 @@ impl Init {
         Ok(Self {
             keeper: Mutex::new(keeper),
             orders: Mutex::new(orders.ours.into()),
-            _child: child,
+            child,
             heard,
             input: Some(pipe::Sender::from_owned_fd(input.ours)?),
             output: pipe::Receiver::from_owned_fd(output.ours)?,
             error: pipe::Receiver::from_owned_fd(error.ours)?,
             streams,
         })
+    }
+
+    /// The number of the keeper, as long as it was not waited for.
+    pub(super) fn keeper_number(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Has the first process do something.

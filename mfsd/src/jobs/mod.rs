@@ -26,6 +26,7 @@ mod obstacles;
 mod past;
 mod preflight;
 mod processes;
+mod restored;
 mod service;
 mod sys;
 mod timers;
@@ -53,6 +54,7 @@ use tonic::Status;
 use criu::Criu;
 use images::Offers;
 use past::Past;
+use restored::Restored;
 
 use crate::arguments::CriuPlaces;
 use crate::load::JobUse;
@@ -79,6 +81,8 @@ pub(crate) struct Jobs {
     images: PathBuf,
     /// Images that wait to be fetched.
     offers: Offers,
+    /// Jobs that are being restored.
+    pub(crate) restored: Restored,
     state_dir: PathBuf,
     places: CriuPlaces,
     /// A job is on its way by balancing.
@@ -199,6 +203,7 @@ impl Jobs {
             scratch,
             images,
             offers: Offers::default(),
+            restored: Restored::default(),
             state_dir,
             places,
             steering: AtomicBool::new(false),

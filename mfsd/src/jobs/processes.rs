@@ -112,6 +112,25 @@ fn ticks(stat: &str) -> Option<u64> {
     times.map(|time| time.parse::<u64>().ok()).sum()
 }
 
+/// A process and its ancestors, the nearest first.
+pub(super) fn lineage(process: u32) -> impl Iterator<Item = u32> {
+    /// A loop through a number that was used again must end.
+    const MOST: usize = 1_024;
+    let parent = |process: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+        if parent == 0 { None } else { Some(parent) }
+    };
+    std::iter::successors(Some(process), parent).take(MOST)
+}
+
+/// The number that a process has in its own namespace.
+pub(super) fn inner_number(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    numbers.split_whitespace().last()?.parse().ok()
+}
+
 /// Those that are stopped by a signal.
 pub(super) fn stopped(first: u32) -> Vec<u32> {
     let mut all = of(first);

@@ -7,6 +7,7 @@ use mfs::clock;
 use mfs::config::Transport;
 use mfs::membership::Contact;
 use mfs::wire::cluster as wire;
+use mfs::wire::locks::restoring_reply;
 use mfs_proto::v1;
 use mfs_proto::v1::local_server::Local;
 use tokio_stream::Stream;
@@ -284,6 +285,16 @@ impl Local for LocalService {
         };
         self.node()?.report(node, contact);
         Ok(Response::new(v1::ReportReply {}))
+    }
+
+    async fn restoring(
+        &self,
+        request: Request<v1::RestoringRequest>,
+    ) -> Result<Response<v1::RestoringReply>, Status> {
+        require_root(&request)?;
+        let (node, pid) = (self.node()?, request.get_ref().pid);
+        let token = tokio::task::spawn_blocking(move || node.jobs.restored.token_of(pid)).await;
+        Ok(Response::new(restoring_reply(token.map_err(internal)?)))
     }
 
     type WatchMountStream =

@@ -26,6 +26,7 @@ use super::neighbours::Neighbours;
 use super::once::{Answered, Named, Once};
 use super::open_table::Opening;
 use super::opens_of::OpensOf;
+use super::parked::ParkedLocks;
 use super::reply_cache::Begun;
 use super::run::{Answer, Responder, Run, panic_text};
 use super::session::{Ended, Session};
@@ -46,10 +47,10 @@ pub(super) struct Dispatch<T: Tree> {
     pub(super) coherence: Arc<Coherence>,
     pub(super) neighbours: Arc<Neighbours>,
     pub(super) locks: LockWaiters,
+    pub(super) parked: Mutex<ParkedLocks<T::SharedLock>>,
     pub(super) once: Once,
     /// Held while a conflict copy is written.
     pub(super) parting: Mutex<()>,
-    /// What the nodes are called.
     pub(super) names: OnceLock<NamesOf>,
     /// All locks are going to be tried: asking once more changes nothing.
     pub(super) sweeping: AtomicBool,
@@ -193,7 +194,12 @@ impl<T: Tree> Dispatch<T> {
 
     /// Executes, with a panic caught: it concerns this request alone, and its guards have undone what
     /// they had to while it unwound.
-    fn execute(&self, caller: &Caller, operation: Operation, opens: &OpensOf<'_, T>) -> Answer {
+    pub(super) fn execute(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        opens: &OpensOf<'_, T>,
+    ) -> Answer {
         let name = operation.name();
         failpoint::reach(Point::Apply, || name);
         let executed =
@@ -514,8 +520,7 @@ impl<T: Tree> Job<T> {
     }
 
     fn attempt_lock(&self, lock: &SetLock) -> Answer {
-        let lock = SetLock { wait: false, ..lock.clone() };
-        self.dispatch.execute(&self.caller, lock.into(), &self.opens()?)
+        self.dispatch.attempt_lock(&self.session, &self.caller, lock, &self.opens()?)
     }
 
     /// Queues for a lock that is held.

@@ -7,11 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use mfs::export;
 use mfs::export::{
-    Export, Interest, LocalChanges, LocalUse, LockRecord, OnWriters, OpenFile, Pool, Tenant,
-    Watched,
+    Export, Interest, LocalChanges, LocalUse, LockRecord, OnWriters, OpenFile, Pool, SharedLock,
+    Tenant, Watched,
 };
 use mfs::telemetry::metrics as m;
-use mfs::types::op::{Create, Entry, Open, Opened, Operation, Outcome};
+use mfs::types::op::{
+    Create, Entry, LockFamily, Open, Opened, Operation, Outcome, SetLock, TakenLock,
+};
 use mfs::types::{
     Access, Attr, Caller, DataVersion, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId,
     OpenProof,
@@ -62,6 +64,7 @@ impl ExportTree {
 impl Tree for ExportTree {
     type Open = OpenFile;
     type Tenant = Tenant;
+    type SharedLock = SharedLock;
     type Watched = Watched;
 
     fn root(&self) -> Result<Entry, Errno> {
@@ -118,6 +121,27 @@ impl Tree for ExportTree {
         let mut locks = tenant.range_locks();
         locks.extend(opens.iter().filter_map(OpenFile::flock_held));
         locks
+    }
+
+    fn share_lock(tenant: &Tenant, opens: &[OpenFile], lock: &TakenLock) -> Option<SharedLock> {
+        match lock.family {
+            LockFamily::Range => tenant.share_range_locks(lock.ino, lock.owner),
+            LockFamily::Flock => {
+                let mut of_file = opens.iter().filter(|open| open.number() == lock.ino);
+                let holds =
+                    |open: &&OpenFile| open.flock_held().is_some_and(|held| held.kind == lock.kind);
+                of_file.find(holds)?.share_flock()
+            }
+        }
+    }
+
+    fn adopt_lock(
+        open: &OpenFile,
+        shared: &SharedLock,
+        lock: &SetLock,
+        opener: u32,
+    ) -> Result<(), Errno> {
+        open.adopt(shared, lock, opener)
     }
 
     fn is_watchable(&self) -> bool {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use mfs::export::{Changed, LocalChanges, LocalUse, LockRecord};
 use mfs::sync::{Condvar, Mutex};
 use mfs::types::op::{
-    Create, DirEntry, Entry, Listing, LockKind, Open, Opened, Operation, Outcome, ReadData, Written,
+    Create, DirEntry, Entry, Listing, LockKind, Open, Opened, Operation, Outcome, ReadData,
+    SetLock, TakenLock, Written,
 };
 use mfs::types::{
     Access, Attr, Caller, DataVersion, Errno, FileId, FileKind, FileName, InodeNo, LockOwner,
@@ -240,6 +241,7 @@ fn attr(file: &FakeFile) -> Attr {
 impl Tree for FakeTree {
     type Open = FakeFile;
     type Tenant = ();
+    type SharedLock = ();
     type Watched = Vec<InodeNo>;
 
     fn root(&self) -> Result<Entry, Errno> {
@@ -275,6 +277,14 @@ impl Tree for FakeTree {
 
     fn locks(_tenant: &(), _opens: &[FakeFile]) -> Vec<LockRecord> {
         Vec::new()
+    }
+
+    fn share_lock(_tenant: &(), _opens: &[FakeFile], _lock: &TakenLock) -> Option<()> {
+        None
+    }
+
+    fn adopt_lock(_open: &FakeFile, _: &(), _lock: &SetLock, _opener: u32) -> Result<(), Errno> {
+        Err(Errno::Again)
     }
 
     fn is_watchable(&self) -> bool {

@@ -123,6 +123,7 @@ impl<T: Tree> FilesService<T> {
                 coherence: Coherence::new(terms, grace, limits.guarded_files, writers),
                 neighbours: Arc::default(),
                 locks: LockWaiters::default(),
+                parked: Mutex::default(),
                 once: Once::new(intents),
                 parting: Mutex::default(),
                 names: OnceLock::new(),
@@ -173,7 +174,10 @@ impl<T: Tree> FilesService<T> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                _ = ticks.tick() => self.tick(),
+                _ = ticks.tick() => {
+                    self.tick();
+                    self.forget_parked();
+                }
                 _ = rests.tick() => {
                     self.dispatch.review_beside();
                     self.dispatch.review_writers();

@@ -13,6 +13,7 @@
 //!   Intents::inner                                       (a leaf)
 //!   Settling::inner                                      (a leaf)
 //!   Ledger::names                                        (a leaf; files are written under it)
+//!   Dispatch::parked                                     (a leaf)
 //!   LockWaiters::queues                                  (never with any other)
 //!   Dispatch::parting                                    (while a conflict copy is written)
 //!   Writers' turns, one for each file                    (while what was stored into pages is written)
@@ -42,6 +43,7 @@ mod neighbours;
 mod once;
 mod open_table;
 mod opens_of;
+mod parked;
 #[cfg(test)]
 mod peers_tests;
 mod reply_cache;
@@ -61,3 +63,4 @@ pub(crate) use files::{FilesService, FilesSettings};
 pub(crate) use holdings::{Names, names_of};
 pub(crate) use instance::Instance;
 pub(crate) use limits::Limits;
+pub(crate) use moving_locks::LONGEST as LONGEST_PARKING;

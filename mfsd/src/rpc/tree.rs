@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mfs::export::{Interest, LocalChanges, LocalUse, LockRecord, OnWriters};
-use mfs::types::op::{Create, Entry, Open, Opened, Operation, Outcome};
+use mfs::types::op::{Create, Entry, Open, Opened, Operation, Outcome, SetLock, TakenLock};
 use mfs::types::{
     Access, Attr, Caller, DataVersion, Errno, FileId, FileKind, FileName, InodeNo, NodeId, OpenId,
     OpenProof,
@@ -55,6 +55,9 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
     /// What a session owns in the tree besides its open files: its locks. Dropped, they are released.
     type Tenant: Send + Sync + 'static;
 
+    /// A lock of one session that another may hold with it. Dropped, it is held once less, which may block.
+    type SharedLock: Clone + Send + Sync + 'static;
+
     /// What of the tree is watched for one reading, until it is dropped.
     type Watched: Send;
 
@@ -97,6 +100,21 @@ pub(crate) trait Tree: Send + Sync + Sized + 'static {
 
     /// The locks that a session holds, through itself and through its opens.
     fn locks(tenant: &Self::Tenant, opens: &[Self::Open]) -> Vec<LockRecord>;
+
+    /// A lock that a session holds, through itself or one of its opens.
+    fn share_lock(
+        tenant: &Self::Tenant,
+        opens: &[Self::Open],
+        lock: &TakenLock,
+    ) -> Option<Self::SharedLock>;
+
+    /// Has an open hold a lock that was shared, as if it had taken it.
+    fn adopt_lock(
+        open: &Self::Open,
+        shared: &Self::SharedLock,
+        lock: &SetLock,
+        opener: u32,
+    ) -> Result<(), Errno>;
 
     /// What the open of this file was answered with, once more.
     fn opened(&self, file: &Self::Open) -> Result<Opened, Errno>;

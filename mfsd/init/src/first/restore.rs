@@ -70,7 +70,7 @@ fn start(
 ) -> Result<Child, Refusal> {
     let mut command = Command::new(&brought.criu);
     command.args(["restore", "-v2", "-o", LOG, "--pidfile", NUMBER, "--manage-cgroups=ignore"]);
-    command.args(["--restore-detached", "--restore-sibling", "--tcp-established"]);
+    command.args(["--restore-detached", "--restore-sibling", "--tcp-established", "--file-locks"]);
     command.arg("--action-script").arg(gate);
     command.arg("--images-dir").arg(&brought.images).arg("--root").arg(root);
     command.arg("--external").arg(format!("mnt[root]:{}", root.display()));

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use mfs::membership::Member;
-use mfs::types::InodeNo;
 use mfs::types::op::TakenLock;
-use mfs::wire::locks;
+use mfs::types::{InodeNo, NodeId, ParkingToken};
+use mfs::wire::locks::{self, ParkLocks};
 use mfs_proto::v1;
 use mfs_proto::v1::moving_locks_client::MovingLocksClient;
 use tonic::transport::Channel;
@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use super::opened::Opened;
 use crate::cluster::dial;
 use crate::node::{Files, Node};
+use crate::rpc::LONGEST_PARKING as LONGEST;
 
 /// How long a home may take to answer: the job stands still meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ impl<'a> Home<'a> {
 pub(super) async fn held(
     node: &Node,
     home: &str,
-    opened: &[&Opened],
+    opened: &[Opened],
 ) -> anyhow::Result<Vec<TakenLock>> {
     let files: HashSet<_> = opened.iter().filter_map(|open| InodeNo::new(open.ino)).collect();
     let asking = async {
@@ -65,6 +66,44 @@ pub(super) async fn held(
     };
     let asked = tokio::time::timeout(PATIENCE, asking).await;
     asked.with_context(|| format!("node {home} does not say which locks it holds"))?
+}
+
+/// Has a home park locks for a node.
+pub(super) async fn park(
+    node: &Node,
+    home: &str,
+    target: NodeId,
+    token: ParkingToken,
+    locks: Vec<TakenLock>,
+) -> anyhow::Result<()> {
+    let asking = async {
+        match Home::find(node, home).await? {
+            Home::This(service) => {
+                let between = (node.view().me(), target);
+                let parked = service.park_locks(token, between, LONGEST, locks).await;
+                parked.map_err(|sentence| anyhow!("{sentence}"))
+            }
+            Home::Other(member, mut client) => {
+                let request = ParkLocks { token, target, life: LONGEST, locks };
+                let asked = client.park(v1::ParkLocksRequest::from(request)).await;
+                asked.map(drop).map_err(|status| said(&member, status))
+            }
+        }
+    };
+    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    asked.with_context(|| format!("node {home} does not park its locks"))?
+}
+
+/// Tells a home that a move is over.
+pub(super) async fn unpark(node: &Node, home: &str, token: ParkingToken) -> anyhow::Result<()> {
+    match Home::find(node, home).await? {
+        Home::This(service) => service.unpark_locks(token, node.view().me()).await,
+        Home::Other(member, mut client) => {
+            let asked = client.unpark(locks::unpark(token)).await;
+            asked.map_err(|status| said(&member, status))?;
+        }
+    }
+    Ok(())
 }
 
 /// What a node has said against it.

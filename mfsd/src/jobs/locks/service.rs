@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mfs::wire::locks;
+use mfs::wire::locks::{self, ParkLocks};
 use mfs_proto::v1;
 use mfs_proto::v1::moving_locks_server::MovingLocks;
 use tonic::{Request, Response, Status};
@@ -38,5 +38,27 @@ impl MovingLocks for PeerLocks {
         }
         let locks = held.into_iter().map(Into::into).collect();
         Ok(Response::new(v1::HeldLocksReply { locks }))
+    }
+
+    async fn park(
+        &self,
+        request: Request<v1::ParkLocksRequest>,
+    ) -> Result<Response<v1::ParkLocksReply>, Status> {
+        let peer = peer_of(&request)?;
+        let park = ParkLocks::try_from(request.into_inner()).map_err(malformed)?;
+        let ParkLocks { token, target, life, locks } = park;
+        let parked = self.0.files.park_locks(token, (peer.node, target), life, locks).await;
+        parked.map_err(Status::failed_precondition)?;
+        Ok(Response::new(v1::ParkLocksReply {}))
+    }
+
+    async fn unpark(
+        &self,
+        request: Request<v1::UnparkLocksRequest>,
+    ) -> Result<Response<v1::UnparkLocksReply>, Status> {
+        let peer = peer_of(&request)?;
+        let token = locks::unparked(request.get_ref()).map_err(malformed)?;
+        self.0.files.unpark_locks(token, peer.node).await;
+        Ok(Response::new(v1::UnparkLocksReply {}))
     }
 }
