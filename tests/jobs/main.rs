@@ -3,6 +3,7 @@
 mod balance;
 mod detached;
 mod lend;
+mod locks;
 mod moving;
 mod place;
 mod terminal;
