@@ -38,7 +38,7 @@ pub fn serve(config: MountConfig, ready: &mut dyn FnMut()) -> anyhow::Result<()>
         .build()
         .context("the threads of the mount could not be started")?;
     let fs = MountedFs::new(Terms { timeo: config.timeout, hard: config.hard });
-    fs.restored.ask(Arc::new(Mfsd(config.runtime.clone())));
+    fs.restored.ask(Arc::new(Mfsd::new(config.runtime.clone())));
     let place = Place {
         source: &config.source,
         mountpoint: &config.mountpoint,
