@@ -5,6 +5,7 @@
 #   make test       all tests, with their set-up; at most 40 minutes on two cores
 #   make check      what every change must pass: format, lints, documentation, house rules, tests
 #   make soak       long runs, by seed, and 200 rounds of coherence: make soak seed=7 minutes=60
+#   make stress     real programs that move while they run: make stress seed=7 moves=10; writes docs/STRESS.md
 #   make install    to PREFIX (/usr/local), below DESTDIR; make uninstall takes it away and leaves data
 
 PREFIX ?= /usr/local
@@ -27,8 +28,9 @@ BUILT = target/release
 GENERATED = target/dist
 seed ?= 1
 minutes ?= 30
+moves ?= 10
 
-.PHONY: all demo test check fmt clippy doc tidy soak install uninstall clean
+.PHONY: all demo test check fmt clippy doc tidy soak stress install uninstall clean
 
 all:
 	@scripts/preflight build
@@ -62,6 +64,10 @@ tidy:
 soak:
 	@scripts/preflight test
 	@scripts/soak $(seed) $(minutes)
+
+stress:
+	@scripts/preflight test
+	@scripts/stress --release $(seed) $(moves)
 
 # Installs what `make` built; builds nothing, so that `make && sudo make install` leaves no files of root behind.
 install:
