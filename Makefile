@@ -42,7 +42,9 @@ all:
 demo:
 	@scripts/preflight demo
 	scripts/build --release
-	scripts/as-root $(BUILT)/mfs demo
+	@# Without CRIU the demo shows all but moves.
+	@criu=$$(scripts/criu "$(CURDIR)/target/tools/criu" | sed -n 's/^CRIU: //p'); \
+	    scripts/as-root env $${criu:+"MFS_CRIU=$$criu"} $(BUILT)/mfs demo
 
 test:
 	@scripts/test

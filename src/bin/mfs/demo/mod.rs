@@ -2,6 +2,7 @@
 //!
 //! Does nothing but call `mfs lab` and commands inside its nodes, as a person would; prints what it calls.
 
+mod moves;
 mod stage;
 mod tour;
 

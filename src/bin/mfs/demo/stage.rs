@@ -27,6 +27,9 @@ pub(super) struct Scene {
     pub input: Option<(&'static str, &'static str)>,
 }
 
+/// A command that goes on while others are played. Dropped, it is ended.
+pub(super) struct Begun(tokio::task::JoinSet<anyhow::Result<String>>);
+
 /// After this long without a word the demo says that it still works.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -36,12 +39,28 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Lines printed of what one command says.
 const LINES: usize = 5;
 
+/// Characters printed of a line.
+const WIDTH: usize = 100;
+
 // === impl Scene ===
 
 impl Scene {
     /// A script that is short enough to be read.
     pub(super) const fn new(node: &'static str, script: &'static str) -> Self {
         Self { node, script, input: None }
+    }
+}
+
+// === impl Begun ===
+
+impl Begun {
+    /// Waits for its end, and prints it; what it said.
+    pub(super) async fn end(mut self) -> anyhow::Result<String> {
+        let ended = tokio::time::timeout(PATIENCE, self.0.join_next()).await;
+        let ended = ended.context("a command does not end")?.context("it was begun")?;
+        let said = ended.context("a scene broke off")??;
+        print_some(&said)?;
+        Ok(said)
     }
 }
 
@@ -118,6 +137,14 @@ impl Stage {
         Ok(self.play(&[scene]).await?.remove(0))
     }
 
+    /// Begins a scene, as a shell does with `&`.
+    pub(super) fn begin(&self, scene: Scene) -> anyhow::Result<Begun> {
+        line(format_args!("{}$ {} &", scene.node, scene.script))?;
+        let mut begun = tokio::task::JoinSet::new();
+        begun.spawn(output(self.command(&scene), scene));
+        Ok(Begun(begun))
+    }
+
     fn command(&self, scene: &Scene) -> Command {
         let mut command = self.lab_command("exec");
         command.args([scene.node, "--", "sh", "-c", scene.script, "sh"]);
@@ -169,5 +196,8 @@ fn print_some(said: &str) -> anyhow::Result<()> {
     if left_out > 0 {
         line(format_args!("    ... {left_out} more above"))?;
     }
-    lines.iter().skip(left_out).try_for_each(|said| line(format_args!("    {said}")))
+    lines.iter().skip(left_out).try_for_each(|said| match said.char_indices().nth(WIDTH) {
+        Some((end, _)) => line(format_args!("    {} ...", &said[..end])),
+        None => line(format_args!("    {said}")),
+    })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use mfs::clock;
 
+use super::moves;
 use super::stage::{Scene, Stage};
 use crate::out::line;
 
@@ -20,6 +21,8 @@ pub(super) async fn run(stage: &Stage) -> anyhow::Result<()> {
     chapter(&mut record, "n2 builds a C program whose sources lie on n1", build(stage)).await?;
     chapter(&mut record, "n3 clones a git repository of n1 and pushes to it", git(stage)).await?;
     chapter(&mut record, "n2 and n3 share a sqlite database of n1", database(stage)).await?;
+    chapter(&mut record, "jobs of n1 run on others, and move if there is CRIU", moves::show(stage))
+        .await?;
     chapter(&mut record, "the power of n3 is cut, and comes back", power_cut(stage)).await?;
     line("\nWhat was shown:")?;
     for (title, took) in &record {
