@@ -69,8 +69,7 @@ impl MountedFs {
         let (mut waits, mut taking) = (wait && !asker.is_apart(), taking);
         // A server waits by itself, the export never does.
         loop {
-            let ask =
-                op::SetLock { open: number, owner, family, kind, range, wait: waits, taking };
+            let ask = op::SetLock { open: number, owner, family, kind, range, wait: waits, taking };
             let answer = open.backing.call(&origin, ask).await;
             if answer == Err(Errno::Again) && kind != LockKind::Unlock {
                 if taking.parked.is_some() {
