@@ -28,9 +28,10 @@ use super::open_table::Opening;
 use super::opens_of::OpensOf;
 use super::parked::ParkedLocks;
 use super::reply_cache::Begun;
-use super::run::{Answer, Responder, Run, panic_text};
+use super::run::{Answer, Responder, panic_text};
 use super::session::{Ended, Session};
 use super::settling::Settling;
+use super::sink::{Executed, Recipient, Sink};
 use super::tree::{Opens, Tree};
 
 /// Says what a node is called.
@@ -77,29 +78,6 @@ struct Job<T: Tree> {
     fill: Option<InodeNo>,
     /// It opens a file for writing.
     intent: Option<WriteIntent<T>>,
-}
-
-/// Who gets the answer.
-struct Sink {
-    to: Recipient,
-    /// The number under which a file is being opened, and the run of it.
-    opening: Option<(OpenId, Arc<Run>)>,
-}
-
-enum Recipient {
-    /// The sender of a request that may be repeated.
-    Sender(Responder),
-    /// All who sent the once-only request of this slot.
-    Slot(Slot, Arc<Run>),
-    /// All who opened the number.
-    Opening,
-}
-
-/// Whether an operation was executed; if not it may come again under its old sequence number.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Executed {
-    Yes,
-    No,
 }
 
 // === impl Dispatch ===
@@ -564,39 +542,5 @@ impl<T: Tree> Asked for Job<T> {
     fn asker(&self) -> Asker {
         let Caller { uid, pid, .. } = self.caller;
         Asker { operation: self.operation.name(), uid, pid }
-    }
-}
-
-// === impl Sink ===
-
-impl Sink {
-    /// Gives the answer to all who are to have it, and the leases that were granted with it.
-    fn finish<T: Tree>(
-        self,
-        session: &Session<T>,
-        answer: Answer,
-        leases: Leases,
-        executed: Executed,
-    ) {
-        if let Some((id, _)) = &self.opening
-            && answer.is_err()
-        {
-            session.opens.lock().give_up(*id);
-        }
-        match self.to {
-            // Nothing is being opened then: `enter` made it a recipient of the open's run.
-            Recipient::Sender(responder) => return responder.send(answer, leases),
-            Recipient::Slot(slot, run) => {
-                // What the protocol refused was not executed either.
-                if executed == Executed::No || matches!(answer, Err(Failure::Protocol(_))) {
-                    session.replies.lock().forget(slot, &run);
-                }
-                run.finish(answer.clone(), leases);
-            }
-            Recipient::Opening => {}
-        }
-        if let Some((_, run)) = self.opening {
-            run.finish(answer, leases);
-        }
     }
 }

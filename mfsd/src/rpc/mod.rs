@@ -51,6 +51,7 @@ mod run;
 mod session;
 mod session_table;
 mod settling;
+mod sink;
 mod stream;
 #[cfg(test)]
 mod tests;
