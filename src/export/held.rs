@@ -39,7 +39,7 @@ pub struct LockRecord {
 #[derive(Debug, Clone)]
 pub(super) struct Flocked {
     pub(super) kind: LockKind,
-    pub(super) pid: u32,
+    pub(super) taking: Taking,
     pub(super) since: Instant,
     /// What has it in the kernel.
     pub(super) carrier: Arc<FlockCarrier>,
@@ -81,7 +81,7 @@ impl Tenant {
 impl OpenFile {
     /// The flock(2) lock that it holds.
     pub fn flock_held(&self) -> Option<LockRecord> {
-        let Flocked { kind, pid, since, .. } = self.0.flocked.lock().clone()?;
+        let Flocked { kind, taking, since, .. } = self.0.flocked.lock().clone()?;
         Some(LockRecord {
             ino: self.number(),
             path: self.path(),
@@ -89,7 +89,7 @@ impl OpenFile {
             owner: None,
             kind,
             range: LockRange::ALL,
-            taking: Taking { pid, by: LockHolder::Description, parked: None },
+            taking: Taking { by: LockHolder::Description, parked: None, ..taking },
             since,
         })
     }

@@ -63,7 +63,7 @@ impl OpenFile {
         let pid = if lock.taking.pid == 0 { opener } else { lock.taking.pid };
         let taking = Taking { pid, parked: None, ..lock.taking };
         match family {
-            LockFamily::Flock => self.flock(kind, pid),
+            LockFamily::Flock => self.flock(kind, taking),
             LockFamily::Range => self.set_range_lock(owner, kind, range, taking),
         }
     }
@@ -80,7 +80,7 @@ impl OpenFile {
         Ok(())
     }
 
-    fn flock(&self, kind: LockKind, pid: u32) -> Result<(), Errno> {
+    fn flock(&self, kind: LockKind, taking: Taking) -> Result<(), Errno> {
         // Held over the system call, which does not wait, so that what is noted is what is held.
         let mut held = self.0.flocked.lock();
         let (before, operation) = (
@@ -101,7 +101,7 @@ impl OpenFile {
         *held = match before {
             _ if kind == LockKind::Unlock => None,
             Some(before) if before.kind == kind => Some(before),
-            _ => Some(Flocked { kind, pid, since: clock::now(), carrier }),
+            _ => Some(Flocked { kind, taking, since: clock::now(), carrier }),
         };
         Ok(())
     }

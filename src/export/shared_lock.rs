@@ -73,7 +73,8 @@ impl OpenFile {
             (Carrier::Flock(carrier, kind), LockFamily::Flock) => {
                 let pid = if lock.taking.pid == 0 { opener } else { lock.taking.pid };
                 let carrier = Arc::clone(carrier);
-                let flocked = Flocked { kind: *kind, pid, since: clock::now(), carrier };
+                let taking = Taking { pid, ..lock.taking };
+                let flocked = Flocked { kind: *kind, taking, since: clock::now(), carrier };
                 *self.0.flocked.lock() = Some(flocked);
             }
             _ => return Err(Errno::Again),

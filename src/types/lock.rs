@@ -38,6 +38,9 @@ pub struct LockRange {
 pub struct Taking {
     /// The process, as its node numbers it; 0: the one that opened the file.
     pub pid: u32,
+    /// Its pid namespace, as its node numbers it: what tells the processes of a job from all others, also when
+    /// they have ended; 0: unknown.
+    pub namespace: u64,
     /// Whose the lock is.
     pub by: LockHolder,
     /// It is one that the process had where it was before, and that was parked there under this name.

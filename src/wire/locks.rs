@@ -27,6 +27,7 @@ impl From<TakenLock> for v1::TakenLock {
             start: lock.range.start,
             end: lock.range.end,
             pid: lock.taking.pid,
+            namespace: lock.taking.namespace,
             by_description: lock.taking.by == LockHolder::Description,
         }
     }
@@ -44,6 +45,7 @@ impl TryFrom<v1::TakenLock> for TakenLock {
             range: value::decode_range("TakenLock.end", lock.start, lock.end)?,
             taking: Taking {
                 pid: lock.pid,
+                namespace: lock.namespace,
                 by: value::lock_holder(lock.by_description),
                 parked: None,
             },
@@ -155,7 +157,7 @@ mod tests {
         owner: LockOwner(7),
         kind: LockKind::Exclusive,
         range: LockRange { start: 5, end: 9 },
-        taking: Taking { pid: 17, by: LockHolder::Description, parked: None },
+        taking: Taking { pid: 17, namespace: 18, by: LockHolder::Description, parked: None },
     };
 
     #[test]

@@ -163,6 +163,7 @@ impl From<Operation> for Body {
                 end: o.range.end,
                 wait: o.wait,
                 pid: o.taking.pid,
+                namespace: o.taking.namespace,
                 by_description: o.taking.by == LockHolder::Description,
                 parked: field::encode_parked(o.taking.parked),
             }),
@@ -392,6 +393,7 @@ fn decode_on_open(body: Body) -> Result<Operation, Undecodable> {
             wait: o.wait,
             taking: op::Taking {
                 pid: o.pid,
+                namespace: o.namespace,
                 by: value::lock_holder(o.by_description),
                 parked: field::parked("set_lock.parked", &o.parked)?,
             },

@@ -200,3 +200,29 @@ fn a_restart_of_the_files_home_changes_nothing() {
     held.tell("end");
     assert!(held.job.wait().expect("it is a child").success());
 }
+
+/// A shell has flock(1) take its locks, which has ended when the job moves.
+#[test]
+fn locks_that_a_child_has_taken_go_along() {
+    let cluster = Setup::nodes(2).up();
+    let (n1, n2) = (cluster.node(1), cluster.node(2));
+    n1.run("mkdir -p /data && cd /data && touch whole shared");
+    let line = "cd /data && exec mfs run -n n1 -- sh -c 'exec 8<whole 9<shared; flock 8; flock -s 9; \
+                touch held; until [ -e give ]; do sleep 0.05; done'";
+    let mut job = n1.command("sh").args(["-c", line]).spawn().expect("mfs lab exec starts");
+    eventually("it has its locks", LONG, || n1.path("/data/held").exists());
+    let free = |node: Node<'_>, name: &str, how: &str| {
+        node.try_run(&format!("flock {how} -n /mfs/n1/data/{name} true")).status.success()
+    };
+    for target in ["n2", "n1", "n2"] {
+        n1.run(&format!("mfs migrate n1.1 {target}"));
+        for node in [n1, n2] {
+            assert!(!free(node, "whole", "-s"), "{}", n1.run("mfs locks"));
+            assert!(!free(node, "shared", "-x"), "{}", n1.run("mfs locks"));
+            assert!(free(node, "shared", "-s"));
+        }
+    }
+    n1.run("touch /data/give");
+    assert!(job.wait().expect("it is a child").success());
+    eventually("they are free", LONG, || free(n2, "whole", "-x") && free(n1, "shared", "-x"));
+}

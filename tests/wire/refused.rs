@@ -62,6 +62,7 @@ fn set_lock() -> v1::SetLock {
         pid: 0,
         by_description: false,
         parked: bytes::Bytes::new(),
+        namespace: 0,
     }
 }
 

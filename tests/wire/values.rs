@@ -340,7 +340,12 @@ fn on_open() -> impl Strategy<Value = Operation> {
 fn taking() -> impl Strategy<Value = Taking> {
     let by = select(vec![LockHolder::Process, LockHolder::Description]);
     let parked = prop::option::of(any::<[u8; 16]>().prop_map(ParkingToken));
-    (any::<u32>(), by, parked).prop_map(|(pid, by, parked)| Taking { pid, by, parked })
+    (any::<u32>(), any::<u64>(), by, parked).prop_map(|(pid, namespace, by, parked)| Taking {
+        pid,
+        namespace,
+        by,
+        parked,
+    })
 }
 
 fn locks() -> impl Strategy<Value = Operation> {

@@ -137,15 +137,21 @@ impl Asker {
         };
         // Who unlocks leaves no trace.
         let holder = if kind == LockKind::Unlock { None } else { self.status() };
-        (family, Taking { pid: holder.map_or(0, |status| status.tgid), by, parked: None })
+        let namespace = holder.as_ref().and_then(|_| self.namespace()).unwrap_or(0);
+        let pid = holder.map_or(0, |status| status.tgid);
+        (family, Taking { pid, namespace, by, parked: None })
     }
 
     /// Whether the process lives in a pid namespace of its own, as those of a job do.
     pub fn is_apart(self) -> bool {
-        static OURS: LazyLock<Option<PathBuf>> =
-            LazyLock::new(|| fs::read_link("/proc/self/ns/pid").ok());
-        let theirs = fs::read_link(format!("/proc/{}/ns/pid", self.tid)).ok();
-        self.tid != 0 && theirs.is_some() && theirs != *OURS
+        static OURS: LazyLock<Option<u64>> = LazyLock::new(|| namespace("self"));
+        let theirs = self.namespace();
+        theirs.is_some() && theirs != *OURS
+    }
+
+    /// The number of its pid namespace.
+    fn namespace(self) -> Option<u64> {
+        if self.tid == 0 { None } else { namespace(&self.tid.to_string()) }
     }
 
     /// Whether the thread is in rename(2). `false` also where it cannot be read.
@@ -238,6 +244,12 @@ impl FromStr for Status {
             caught: mask("SigCgt")?,
         })
     }
+}
+
+/// The number of the pid namespace of a process (namespaces(7)).
+fn namespace(process: &str) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(format!("/proc/{process}/ns/pid")).ok().map(|file| file.ino())
 }
 
 /// The number and the second argument in a line `72 0x3 0x25 0x7ffc 0x0 0x0 0x0 0x7ffc 0x7f1d`

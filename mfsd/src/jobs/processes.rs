@@ -124,6 +124,12 @@ pub(super) fn lineage(process: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(process), parent).take(MOST)
 }
 
+/// The number of a process's pid namespace (namespaces(7)).
+pub(super) fn namespace(process: u32) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(format!("/proc/{process}/ns/pid")).ok().map(|file| file.ino())
+}
+
 /// The number that a process has in its own namespace.
 pub(super) fn inner_number(process: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn lock(family: LockFamily, by: LockHolder, kind: LockKind, start: u64, end: u64) -> TakenLock {
-        let taking = Taking { pid: 9, by, parked: None };
+        let taking = Taking { by, ..Taking::default() };
         let range = LockRange { start, end };
         TakenLock { ino: InodeNo::FIRST, family, owner: LockOwner(1), kind, range, taking }
     }

@@ -1,7 +1,7 @@
 //! Which process and descriptor a lock belongs to. Decides by what is told to it, without I/O: whether an open
 //! description holds a lock, another says (`Holds`).
 
-use mfs::types::op::{LockHolder, LockKind, TakenLock};
+use mfs::types::op::{LockHolder, LockKind, TakenLock, Taking};
 
 use super::opened::Opened;
 
@@ -13,6 +13,10 @@ pub(super) type Description = usize;
 pub(super) struct Known<'a> {
     /// All processes, as this node numbers them.
     pub(super) processes: &'a [u32],
+    /// Their pid namespace.
+    pub(super) namespace: u64,
+    /// That of this node.
+    pub(super) of_node: u64,
     /// Their open files of one home, with their descriptions.
     pub(super) opened: &'a [(&'a Opened, Description)],
 }
@@ -49,19 +53,21 @@ impl<'a> Known<'a> {
 
     /// A process that locks has the file open, and loses its locks when it closes any descriptor of it.
     fn of_process(&self, lock: &TakenLock, others: &impl Holds) -> Whose<'a> {
-        let pid = lock.taking.pid;
-        if !self.processes.contains(&pid) {
-            return if others.is_there(pid) { Whose::Another } else { Whose::Unknown };
+        if let Some(whose) = self.anothers(lock, others) {
+            return whose;
         }
         let mut of_file = self.opens_of(lock);
+        let pid = lock.taking.pid;
         let fits = |opened: &&Opened| opened.process == pid && permits(opened, lock.kind);
         of_file.find(fits).map_or(Whose::Unknown, Whose::Job)
     }
 
-    /// Who took it may have closed its descriptor or ended, and others may have the description.
+    /// Who took it may have closed its descriptor or ended, and others have the description: so flock(1) does for a
+    /// shell.
     fn of_description(&self, lock: &TakenLock, others: &impl Holds) -> Whose<'a> {
-        let taker = lock.taking.pid;
-        let is_job = self.processes.contains(&taker);
+        if let Some(whose) = self.anothers(lock, others) {
+            return whose;
+        }
         let mut descriptions: Vec<(Description, &Opened)> = Vec::new();
         for (opened, description) in self.opened.iter().filter(|(o, _)| is_of(o, lock)) {
             if descriptions.iter().all(|(known, _)| known != description) {
@@ -69,23 +75,24 @@ impl<'a> Known<'a> {
             }
         }
         match descriptions[..] {
-            [] if is_job || !others.is_there(taker) => Whose::Unknown,
-            [] => Whose::Another,
-            [(_, opened)] if is_job => Whose::Job(opened),
+            [(_, opened)] => Whose::Job(opened),
             _ if lock.kind == LockKind::Exclusive => {
-                let mut is_told = true;
-                for (_, opened) in &descriptions {
-                    match others.holds(opened, lock) {
-                        Some(true) => return Whose::Job(opened),
-                        Some(false) => {}
-                        None => is_told = false,
-                    }
-                }
-                if is_told && !is_job { Whose::Another } else { Whose::Unknown }
+                let holder = descriptions.iter().find(|(_, o)| others.holds(o, lock) == Some(true));
+                holder.map_or(Whose::Unknown, |(_, opened)| Whose::Job(opened))
             }
-            _ if !is_job && others.is_there(taker) => Whose::Another,
             _ => Whose::Unknown,
         }
+    }
+
+    /// What is to be said of a lock that no process of the job has taken.
+    fn anothers(&self, lock: &TakenLock, others: &impl Holds) -> Option<Whose<'a>> {
+        let Taking { pid, namespace, .. } = lock.taking;
+        if namespace == self.namespace || self.processes.contains(&pid) {
+            return None;
+        }
+        // Who has ended may have lived in a namespace within the job's.
+        let is_told = namespace == self.of_node || others.is_there(pid);
+        Some(if is_told { Whose::Another } else { Whose::Unknown })
     }
 
     fn opens_of(&self, lock: &TakenLock) -> impl Iterator<Item = &'a Opened> {
@@ -109,7 +116,7 @@ fn permits(opened: &Opened, kind: LockKind) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mfs::types::op::{LockFamily, LockRange, Taking};
+    use mfs::types::op::{LockFamily, LockRange};
     use mfs::types::{InodeNo, LockOwner};
 
     use super::*;
@@ -131,14 +138,21 @@ mod tests {
         Opened { process, fd, ino: 1, home: "n1".into(), path: "/x".into(), access }
     }
 
-    fn lock(pid: u32, by: LockHolder, kind: LockKind) -> TakenLock {
+    const JOB: u64 = 100;
+    const NODE: u64 = 200;
+
+    fn known<'a>(opened: &'a [(&'a Opened, Description)]) -> Known<'a> {
+        Known { processes: &[2, 3], namespace: JOB, of_node: NODE, opened }
+    }
+
+    fn lock((pid, namespace): (u32, u64), by: LockHolder, kind: LockKind) -> TakenLock {
         TakenLock {
             ino: InodeNo::FIRST,
             family: LockFamily::Range,
             owner: LockOwner(1),
             kind,
             range: LockRange::ALL,
-            taking: Taking { pid, by, parked: None },
+            taking: Taking { pid, namespace, by, parked: None },
         }
     }
 
@@ -148,31 +162,42 @@ mod tests {
     fn a_lock_of_a_process_goes_to_a_descriptor_that_may_have_it() {
         let (reads, writes) = (opened(2, 3, [true, false]), opened(2, 4, [true, true]));
         let all = [(&reads, 0), (&writes, 1)];
-        let known = Known { processes: &[2, 3], opened: &all };
-        let whose = |pid, kind| known.whose(&lock(pid, LockHolder::Process, kind), &NOBODY);
-        assert_eq!(whose(2, LockKind::Exclusive), Whose::Job(&writes));
-        assert_eq!(whose(2, LockKind::Shared), Whose::Job(&reads));
-        assert_eq!(whose(3, LockKind::Shared), Whose::Unknown, "it has the file not open");
-        assert_eq!(whose(5, LockKind::Shared), Whose::Another);
-        assert_eq!(whose(17, LockKind::Shared), Whose::Unknown, "who took it is gone");
+        let whose =
+            |taker, kind| known(&all).whose(&lock(taker, LockHolder::Process, kind), &NOBODY);
+        assert_eq!(whose((2, JOB), LockKind::Exclusive), Whose::Job(&writes));
+        assert_eq!(whose((2, JOB), LockKind::Shared), Whose::Job(&reads));
+        assert_eq!(whose((3, JOB), LockKind::Shared), Whose::Unknown, "it has the file not open");
+        assert_eq!(whose((17, JOB), LockKind::Shared), Whose::Unknown, "who took it is gone");
+        assert_eq!(whose((5, NODE), LockKind::Shared), Whose::Another);
+        assert_eq!(whose((17, NODE), LockKind::Shared), Whose::Another);
+        assert_eq!(whose((5, 300), LockKind::Shared), Whose::Another);
+        assert_eq!(whose((17, 300), LockKind::Shared), Whose::Unknown);
     }
 
     #[test]
     fn a_lock_of_a_description_goes_to_the_one_that_holds_it() {
-        let (one, same, two) =
-            (opened(2, 3, [true; 2]), opened(3, 3, [true; 2]), opened(3, 5, [true; 2]));
+        let [one, same, two] =
+            [(2, 3), (3, 3), (3, 5)].map(|(process, fd)| opened(process, fd, [true; 2]));
+        let of = |taker, kind| lock(taker, LockHolder::Description, kind);
         let single = [(&one, 7), (&same, 7)];
-        let known = Known { processes: &[2, 3], opened: &single };
-        let of = |pid, kind| lock(pid, LockHolder::Description, kind);
-        assert_eq!(known.whose(&of(2, LockKind::Shared), &NOBODY), Whose::Job(&one));
-        // Who took it is gone, and left it to its child.
-        assert_eq!(known.whose(&of(17, LockKind::Exclusive), &Only(Some(3))), Whose::Job(&one));
-        assert_eq!(known.whose(&of(5, LockKind::Exclusive), &NOBODY), Whose::Another);
+        assert_eq!(
+            known(&single).whose(&of((2, JOB), LockKind::Shared), &NOBODY),
+            Whose::Job(&one)
+        );
+        // Who took it is gone, and left it to others.
+        assert_eq!(
+            known(&single).whose(&of((17, JOB), LockKind::Shared), &NOBODY),
+            Whose::Job(&one)
+        );
+        assert_eq!(
+            known(&single).whose(&of((5, NODE), LockKind::Exclusive), &NOBODY),
+            Whose::Another
+        );
         let several = [(&one, 7), (&same, 7), (&two, 8)];
-        let known = Known { processes: &[2, 3], opened: &several };
-        assert_eq!(known.whose(&of(3, LockKind::Exclusive), &Only(Some(5))), Whose::Job(&two));
-        assert_eq!(known.whose(&of(3, LockKind::Exclusive), &Only(None)), Whose::Unknown);
-        assert_eq!(known.whose(&of(3, LockKind::Shared), &NOBODY), Whose::Unknown);
-        assert_eq!(known.whose(&of(5, LockKind::Shared), &NOBODY), Whose::Another);
+        let whose = |taker, kind, others| known(&several).whose(&of(taker, kind), &others);
+        assert_eq!(whose((3, JOB), LockKind::Exclusive, Only(Some(5))), Whose::Job(&two));
+        assert_eq!(whose((3, JOB), LockKind::Exclusive, Only(None)), Whose::Unknown);
+        assert_eq!(whose((3, JOB), LockKind::Shared, NOBODY), Whose::Unknown);
+        assert_eq!(whose((5, NODE), LockKind::Shared, NOBODY), Whose::Another);
     }
 }

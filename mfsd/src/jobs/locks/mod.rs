@@ -94,7 +94,10 @@ pub(super) async fn park(
 fn find(processes: &[u32], opened: &[Opened], held: &[TakenLock]) -> anyhow::Result<Vec<Restored>> {
     let of_locked = opened.iter().filter(|open| held.iter().any(|l| l.ino.get() == open.ino));
     let opened = probe::descriptions(&of_locked.collect::<Vec<_>>());
-    let known = Known { processes, opened: &opened };
+    let of_first = processes.first().and_then(|first| processes::namespace(*first));
+    let namespace = of_first.context("its first process is gone")?;
+    let of_node = processes::namespace(std::process::id()).unwrap_or(0);
+    let known = Known { processes, namespace, of_node, opened: &opened };
     let mut found = Vec::new();
     for lock in held {
         match known.whose(lock, &Probe) {
