@@ -165,6 +165,9 @@ fn a_move_that_is_undone_leaves_the_locks() {
         assert_eq!(held.locks_of("n1"), LOCKS, "{}", held.node(1).run("mfs locks"));
         assert!(rival.try_wait().expect("it is a child").is_none(), "a rival has got a lock");
     }
+    // It has only stayed: it can still move.
+    held.node(1).run("mfs migrate n1.1 n3");
+    assert_eq!(held.locks_of("n3"), LOCKS, "{}", held.node(1).run("mfs locks"));
     held.tell("give");
     assert!(rival.wait().expect("it ends").success(), "a rival has got a lock before");
     held.tell("end");

@@ -108,7 +108,7 @@ pub(super) fn keep_only_standard_streams() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(last()) }
 }
 
-/// Gives all signals back what they do by default, and keeps them from being delivered.
+/// Gives all signals back what they do by default, and keeps them from being delivered, but for SIGCONT.
 pub(super) fn hold_signals() -> io::Result<()> {
     // The kernel's struct sigaction of all zeroes: SIG_DFL, no flags, an empty mask; on no machine longer.
     const DEFAULT: [u64; 4] = [0; 4];
@@ -127,6 +127,9 @@ pub(super) fn hold_signals() -> io::Result<()> {
     let result = unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
+        // One that goes on after it was stopped for images would keep the signal, which has done its work when it
+        // is sent, and no image with it can be restored (CRIU 4.2).
+        libc::sigdelset(&mut all, libc::SIGCONT);
         libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut())
     };
     if result == 0 { Ok(()) } else { Err(last()) }
