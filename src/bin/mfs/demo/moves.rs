@@ -14,13 +14,13 @@ struct Computation {
 
 const COMPUTATIONS: [Computation; 2] = [
     Computation {
-        job: "mfs run -n n2 -- sh -c 'until test -e /data/enough; do awk \"BEGIN {for (i = 0; i < 2000; i++) \
-              for (j = 0; j < 2000; j++) sum += i * j % 7; print sum}\"; done | uniq -c'",
+        job: "mfs run -n n2 -- sh -c 'until awk \"BEGIN {for (i = 0; i < 2000; i++) \
+              for (j = 0; j < 2000; j++) sum += i * j % 7; print sum}\"; test -e /data/enough; do :; done | uniq -c'",
         plain: "awk 'BEGIN {for (i = 0; i < 2000; i++) for (j = 0; j < 2000; j++) sum += i * j % 7; print sum}'",
     },
     Computation {
-        job: "mfs run -n n2 -- sh -c 'export BC_LINE_LENGTH=0; until test -e /data/enough; do \
-              echo \"scale=1500; 4*a(1)\" | bc -l; done | uniq -c'",
+        job: "mfs run -n n2 -- sh -c 'export BC_LINE_LENGTH=0; until \
+              echo \"scale=1500; 4*a(1)\" | bc -l; test -e /data/enough; do :; done | uniq -c'",
         plain: "echo 'scale=1500; 4*a(1)' | BC_LINE_LENGTH=0 bc -l",
     },
 ];
