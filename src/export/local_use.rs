@@ -23,6 +23,8 @@ pub enum LocalUse {
     Reads,
     /// To write it, or it is not known what for.
     Writes,
+    /// Not to write it; whether to read it cannot be told.
+    Unwritten,
     /// It cannot be told.
     Unknown,
 }
@@ -47,7 +49,7 @@ impl Export {
                 std::thread::sleep(PAUSE);
             }
             seen = self.tree.kernel_leases.local_use(&self.tree.opens.all(file));
-            if matches!(seen, LocalUse::None | LocalUse::Unknown) {
+            if matches!(seen, LocalUse::None | LocalUse::Unwritten | LocalUse::Unknown) {
                 break;
             }
         }
@@ -75,11 +77,12 @@ pub(super) fn of(own: &[Arc<OwnedFd>], is_leased: impl Fn(&Arc<OwnedFd>) -> bool
     }
     if own.iter().any(is_leased) {
         // Nobody writes it then.
-        return if is_single { LocalUse::Reads } else { LocalUse::Unknown };
+        return if is_single { LocalUse::Reads } else { LocalUse::Unwritten };
     }
     match kernel_lease::is_open_for_writing(one.as_fd()) {
         Ok(true) => LocalUse::Writes,
         Ok(false) if is_single => LocalUse::Reads,
-        Ok(false) | Err(_) => LocalUse::Unknown,
+        Ok(false) => LocalUse::Unwritten,
+        Err(_) => LocalUse::Unknown,
     }
 }

@@ -125,7 +125,7 @@ fn who_else_has_a_file_open_is_told_by_the_counts_of_the_kernel() {
     let reader = beside(false);
     assert_eq!(seen(1), LocalUse::Reads);
     read(third);
-    assert_eq!(seen(1), LocalUse::Unknown);
+    assert_eq!(seen(1), LocalUse::Unwritten, "who reads is not known beside two own opens");
     let writer = beside(true);
     assert_eq!(seen(1), LocalUse::Writes);
     drop((reader, writer));

@@ -152,3 +152,42 @@ fn a_file_system_whose_files_are_remembered_can_be_unmounted() {
     }
     eventually("it is unmounted", LONG, || n2.try_run("umount /data/m").status.success());
 }
+
+/// As libraries are, which every process of every node has mapped.
+#[test]
+fn what_processes_of_its_home_read_too_is_kept_by_all_who_map_it() {
+    let cluster = Setup::nodes(3).up();
+    let [n1, n2, n3] = [1, 2, 3].map(|number| cluster.node(number));
+    n1.run("head -c 65536 /dev/urandom >/srv/library");
+    let maps = "python3 -c 'import mmap, sys; f = open(\"/mfs/n1/srv/library\", \"rb\"); \
+                m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); \
+                sum(m[::4096]); open(\"/ready\", \"w\").close(); sys.stdin.read()'";
+    let mut holders: Vec<_> = [n2, n3]
+        .map(|node| {
+            let mut holder = node.command("sh");
+            holder.args(["-c", maps]).stdin(std::process::Stdio::piped());
+            holder.spawn().expect("it starts")
+        })
+        .into();
+    for node in [n2, n3] {
+        eventually("it is mapped", LONG, || node.try_run("test -e /ready").status.success());
+    }
+    let mut local = n1.command("sh");
+    local
+        .args(["-c", "exec 4</srv/library; echo >/srv/open; exec cat"])
+        .stdin(std::process::Stdio::piped());
+    holders.push(local.spawn().expect("it starts"));
+    eventually("it is open at home", LONG, || n1.try_run("test -e /srv/open").status.success());
+    // Each round maps it anew, and takes its pages from what the kernel keeps.
+    let round = "python3 -c 'import mmap, time\nfor _ in range(40):\n  f = open(\"/mfs/n1/srv/library\", \"rb\")\n  \
+                 m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); sum(m[::4096]); m.close(); time.sleep(0.05)'";
+    let read =
+        || n2.mount_figures()["mfs_client_requests_sent_total"]["Read"].as_i64().unwrap_or(0);
+    let before = read();
+    n2.run(round);
+    assert!(read() - before <= 2, "{} times 64 KiB were read again", read() - before);
+    for mut holder in holders {
+        drop(holder.stdin.take());
+        holder.wait().expect("it was started");
+    }
+}

@@ -6,7 +6,8 @@
 //! has changed: what is loaded is dropped, and what is stored written back, right after. It is looked when the
 //! first page is read, and from then on opens are noticed.
 //!
-//! What cannot be told (`LocalUse::Unknown`) is taken for unused until somebody opens the file.
+//! What cannot be told (`LocalUse::Unknown`) is taken for unused until somebody opens the file, and for used from
+//! then on; but who runs a program or reads a library keeps nobody from reading it (`LocalUse::Unwritten`).
 //!
 //! Lock order: `Neighbours::looking`, which is held while the kernel is asked; `Neighbours::files`; then those of
 //! `Coherence`.
@@ -98,8 +99,8 @@ impl<T: Tree> Dispatch<T> {
         let _looking = self.neighbours.looking.lock();
         let used = match known() {
             // It may be over.
-            Some(used) => in_the_way(self.tree.local_use(file, 1)).unwrap_or(used),
-            None => in_the_way(self.tree.local_use(file, LOOKS)).unwrap_or(Leases::empty()),
+            Some(used) => in_the_way(self.tree.local_use(file, 1), used),
+            None => in_the_way(self.tree.local_use(file, LOOKS), Leases::empty()),
         };
         let new = || Neighbour::unused(file);
         self.neighbours.files.lock().entry(ino).or_insert_with(new);
@@ -111,9 +112,8 @@ impl<T: Tree> Dispatch<T> {
     pub(super) fn look_now(&self, ino: InodeNo, file: &FileId) {
         let _looking = self.neighbours.looking.lock();
         let is_unused = |neighbour: &Neighbour| neighbour.used.is_empty();
-        if self.neighbours.files.lock().get(&ino).is_some_and(is_unused)
-            && let Some(used) = in_the_way(self.tree.local_use(file, 1))
-        {
+        if self.neighbours.files.lock().get(&ino).is_some_and(is_unused) {
+            let used = in_the_way(self.tree.local_use(file, 1), Leases::empty());
             self.neighbours.set(&self.coherence, ino, used);
         }
     }
@@ -121,7 +121,10 @@ impl<T: Tree> Dispatch<T> {
     /// Takes note of who uses a file beside this daemon, if that is known only now. To be called when its opens
     /// are noticed.
     pub(super) fn note_beside(&self, ino: InodeNo, file: &FileId, used: LocalUse) {
-        let Some(used) = in_the_way(used) else { return };
+        if matches!(used, LocalUse::Unknown | LocalUse::Unwritten) {
+            return;
+        }
+        let used = in_the_way(used, Leases::empty());
         let mut files = self.neighbours.files.lock();
         if files.contains_key(&ino) {
             return;
@@ -153,7 +156,7 @@ impl<T: Tree> Dispatch<T> {
 
     fn look_again(&self, ino: InodeNo, file: &FileId, if_unknown: Leases) {
         let _looking = self.neighbours.looking.lock();
-        let used = in_the_way(self.tree.local_use(file, LOOKS)).unwrap_or(if_unknown);
+        let used = in_the_way(self.tree.local_use(file, LOOKS), if_unknown);
         self.neighbours.set(&self.coherence, ino, used);
     }
 
@@ -177,12 +180,13 @@ impl<T: Tree> Dispatch<T> {
     }
 }
 
-/// What no node may keep of a file that is used so; `None` if that is not known.
-const fn in_the_way(used: LocalUse) -> Option<Leases> {
+/// What no node may keep of a file that is used so; as far as that is not known, `if_unknown`.
+const fn in_the_way(used: LocalUse, if_unknown: Leases) -> Leases {
     match used {
-        LocalUse::None => Some(Leases::empty()),
-        LocalUse::Reads => Some(Leases::DATA_WRITE),
-        LocalUse::Writes => Some(Leases::DATA),
-        LocalUse::Unknown => None,
+        LocalUse::None => Leases::empty(),
+        LocalUse::Reads => Leases::DATA_WRITE,
+        LocalUse::Writes => Leases::DATA,
+        LocalUse::Unwritten => if_unknown.intersection(Leases::DATA_WRITE),
+        LocalUse::Unknown => if_unknown,
     }
 }
