@@ -14,5 +14,5 @@ pub use cluster::{Cluster, Setup};
 pub use leaks::Machine;
 pub use loopback::loopback;
 pub use node::{Node, Ran};
-pub use programs::{binary, tool};
+pub use programs::{binary, tool, with_criu};
 pub use wait::eventually;

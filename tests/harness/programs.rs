@@ -37,7 +37,7 @@ pub fn tool(name: &str) -> PathBuf {
 
 /// Lets a laboratory find the CRIU that `scripts/criu` unpacked for the tests, if it did: where the machine has a
 /// good one, that is used.
-pub(crate) fn with_criu(command: &mut Command) {
+pub fn with_criu(command: &mut Command) {
     let unpacked = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/criu/criu");
     if std::env::var_os("MFS_CRIU").is_none()
         && let Ok(unpacked) = PathBuf::from(unpacked).canonicalize()

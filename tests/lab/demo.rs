@@ -19,19 +19,23 @@ fn left_of(demo: u32, before: &Machine) -> Vec<String> {
 #[test]
 fn the_demo_works_and_leaves_nothing() {
     let before = Machine::look();
-    let child = Command::new(binary("mfs"))
-        .arg("demo")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut demo = Command::new(binary("mfs"));
+    demo.arg("demo").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    mfs_tests::with_criu(&mut demo);
+    let child = demo.spawn().unwrap();
     let id = child.id();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complaints}");
-    for shown in ["hello from n1", "is 2870", "Add the answer", "10000|50005000", "Host is down"] {
+    for shown in [
+        "hello from n1",
+        "is 2870",
+        "Add the answer",
+        "10000|50005000",
+        "as without a move",
+        "Host is down",
+    ] {
         assert!(said.contains(shown), "{shown:?} is not in:\n{said}");
     }
     assert_eq!(left_of(id, &before), Vec::<String>::new());
